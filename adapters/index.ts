@@ -1,0 +1,98 @@
+// The composition root of every host and of the CLI: configuration → runtimes → gateway → app.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createApp, type App } from '../src/app.ts';
+import { createArbiter } from '../src/arbiter/arbiter.ts';
+import { createCatalog } from '../src/catalog.ts';
+import type { Config, Origin } from '../src/config.ts';
+import { createGateway, type Gateway } from '../src/gateway.ts';
+import type { Log } from '../src/http/context.ts';
+import type { GpuTenant, RuntimeAdapter } from '../src/runtime.ts';
+import { fetchTransport, type Transport } from '../src/upstream.ts';
+import { loadAsset } from './assets.ts';
+import { detectVram } from './hardware.ts';
+import { createLog } from './log.ts';
+import { openRuntimes } from './runtimes/index.ts';
+import { loadConfig, type Env } from './settings.ts';
+import { defaultStateDir, openStateDir } from './state.ts';
+
+export interface OpenGateway {
+  app: App;
+  gateway: Gateway;
+  config: Config;
+  origins: Record<string, Origin>;
+  stateDir: string;
+  instance: string;
+  version: string;
+  /** Stops workers and frees what is held. Runs that have not ended are not waited for: drain first. */
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  env: Env;
+  /** Settings from the command line, by their name in the file. */
+  flags?: Record<string, unknown>;
+  /** How the host's bytes travel; fetch if absent. */
+  transport?: Transport;
+  /** For people: `node 24.1.0`. */
+  host?: string;
+  log?: Log;
+  /** In place of those the configuration names; for tests. */
+  runtimes?: RuntimeAdapter[];
+}
+
+export const version: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+
+/** Throws a ConfigError for a configuration that cannot be used. Never waits for the network beyond this machine. */
+export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
+  const { config, origins } = loadConfig(options.env, options.flags);
+  const stateDir = openStateDir(config.state_dir ?? defaultStateDir(options.env));
+  const log = options.log ?? createLog(config.log_level);
+  const transport = options.transport ?? fetchTransport;
+  const runtimes = options.runtimes ?? (await openRuntimes({ config, transport, cacheDir: join(stateDir, 'models') }));
+  const catalog = createCatalog({
+    runtimes,
+    aliases: config.aliases,
+    defaults: toDefaults(config),
+    ttlMs: config.catalog_ms,
+    deadlineMs: config.control_ms,
+  });
+  const tenants: Record<string, GpuTenant> = {};
+  for (const runtime of runtimes) if (runtime.gpu) tenants[runtime.name] = runtime.gpu;
+  const arbiter = createArbiter({ tenants, budget: config.vram ?? detectVram(), queueMs: config.queue_ms });
+  const gateway = createGateway({ catalog, arbiter, maxRuns: config.max_runs });
+  const instance = crypto.randomUUID();
+  const app = createApp({
+    gateway,
+    config,
+    version,
+    host: options.host ?? 'in process',
+    instance,
+    log,
+    asset: loadAsset,
+  });
+  return {
+    app,
+    gateway,
+    config,
+    origins,
+    stateDir,
+    instance,
+    version,
+    async close() {
+      await Promise.all(runtimes.map((runtime) => runtime.close?.()));
+    },
+  };
+}
+
+function toDefaults(config: Config) {
+  const defaults = {
+    'text.generate': config.default_generate,
+    'text.chat': config.default_chat,
+    'text.edit': config.default_edit,
+    'text.evaluate': config.default_evaluate,
+    'text.story': config.default_story,
+    'text.embed': config.default_embed,
+  };
+  return Object.fromEntries(Object.entries(defaults).filter(([, model]) => model !== undefined));
+}

@@ -1,0 +1,195 @@
+// One model worker and the queue in front of it: starts it when needed, one task at a time, ends it when idle or broken.
+import { clearTimeout, setTimeout } from 'node:timers';
+import { Worker } from 'node:worker_threads';
+import { GatewayError } from '../../../src/error.ts';
+import type { StatusEvent } from '../../../src/event.ts';
+import { createChannel } from './channel.ts';
+import type { EngineSettings, FromWorker, Task, ToWorker } from './wire.ts';
+
+export interface LaneOptions {
+  settings: EngineSettings;
+  /** Milliseconds without a task until the worker ends and its memory is free. */
+  idleMs: number;
+  /** How many tasks may wait. */
+  queue: number;
+}
+
+/** The part of a worker's messages that a caller is shown. */
+export type LaneEvent = StatusEvent | Extract<FromWorker, { type: 'warning' | 'chunk' | 'generated' | 'embedded' }>;
+
+interface Ticket {
+  task: Task;
+  cancel: SharedArrayBuffer;
+  channel: ReturnType<typeof createChannel<LaneEvent>>;
+}
+
+/** A token takes milliseconds, the reading of a long prompt seconds; after that a cancelled worker is taken for stuck. */
+const CANCEL_GRACE = 5_000;
+const RETRY_AFTER = 5;
+
+export function createLane({ settings, idleMs, queue }: LaneOptions) {
+  const waiting: Ticket[] = [];
+  let active: Ticket | undefined;
+  let worker: Worker | undefined;
+  let loaded: string[] = [];
+  let idle: NodeJS.Timeout | undefined;
+  let grace: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  async function* run(task: Task, signal: AbortSignal): AsyncGenerator<LaneEvent, void> {
+    if (signal.aborted) throw cancelled();
+    if (closed) throw draining();
+    if (active && waiting.length >= queue) {
+      throw new GatewayError('overloaded', 'The embedded runtime is busy and its queue is full.', {
+        source: 'embedded',
+        retryAfter: RETRY_AFTER,
+        hint: 'Try again in a moment.',
+      });
+    }
+    const ticket: Ticket = { task, cancel: new SharedArrayBuffer(4), channel: createChannel() };
+    waiting.push(ticket);
+    const leave = () => ticket.channel.fail(cancelled());
+    signal.addEventListener('abort', leave, { once: true });
+    advance();
+    try {
+      for await (const event of ticket.channel.events()) {
+        // A caller who has left must not be handed what was already on its way.
+        if (signal.aborted) throw cancelled();
+        yield event;
+      }
+    } finally {
+      signal.removeEventListener('abort', leave);
+      abandon(ticket);
+    }
+  }
+
+  /** Gives the worker its next task, and tells those who wait where they stand. */
+  function advance(): void {
+    if (!active && waiting.length > 0) {
+      active = waiting.shift()!;
+      clearTimeout(idle);
+      worker ??= start();
+      worker.ref();
+      worker.postMessage({ task: active.task, cancel: active.cancel } satisfies ToWorker, []);
+    }
+    for (const [index, { channel }] of waiting.entries()) {
+      channel.push({ type: 'status', state: 'queued', position: index + 1 });
+    }
+  }
+
+  /** The reader of this ticket is gone, whether it had everything or not. */
+  function abandon(ticket: Ticket): void {
+    const at = waiting.indexOf(ticket);
+    if (at !== -1) {
+      waiting.splice(at, 1);
+      advance();
+    }
+    if (active !== ticket) return;
+    Atomics.store(new Int32Array(ticket.cancel), 0, 1);
+    clearTimeout(grace);
+    grace = setTimeout(() => {
+      if (active === ticket) stop();
+      advance();
+    }, CANCEL_GRACE);
+  }
+
+  function start(): Worker {
+    const started = new Worker(new URL('./worker.ts', import.meta.url), { workerData: settings });
+    started.on('message', (message: FromWorker) => {
+      if (worker === started) receive(message);
+    });
+    const crashed = (cause?: unknown) => {
+      if (worker !== started) return;
+      const ticket = active;
+      stop();
+      ticket?.channel.fail(
+        new GatewayError('upstream_terminated', 'The embedded model worker ended before its answer was complete.', {
+          source: 'embedded',
+          hint: 'Ask again: a new worker starts by itself. If it happens again, the machine may be out of memory.',
+          retry: false,
+          cause,
+        }),
+      );
+      advance();
+    };
+    started.on('error', crashed);
+    started.on('exit', () => crashed());
+    return started;
+  }
+
+  function receive(message: FromWorker): void {
+    const ticket = active;
+    if (!ticket) return;
+    const { channel } = ticket;
+    if (message.type === 'loading') channel.push({ type: 'status', state: 'loading' });
+    else if (message.type === 'running') {
+      loaded = message.models;
+      channel.push({ type: 'status', state: 'running' });
+    } else if (message.type === 'chunk' || message.type === 'warning') channel.push(message);
+    else {
+      if (message.type === 'failed') channel.fail(toError(message));
+      else if (message.type === 'cancelled') channel.fail(cancelled());
+      else channel.push(message);
+      channel.end();
+      finish(message.type === 'failed' && message.broken);
+    }
+  }
+
+  function finish(broken: boolean): void {
+    clearTimeout(grace);
+    if (broken) stop();
+    else {
+      active = undefined;
+      // An idle worker must not keep a finished program alive.
+      worker?.unref();
+      clearTimeout(idle);
+      idle = setTimeout(stop, idleMs);
+      idle.unref();
+    }
+    advance();
+  }
+
+  function stop(): void {
+    const ended = worker;
+    worker = undefined;
+    active = undefined;
+    loaded = [];
+    clearTimeout(idle);
+    clearTimeout(grace);
+    void ended?.terminate();
+  }
+
+  return {
+    run,
+    /** Ids of the models in the worker's memory. */
+    loaded: () => loaded,
+    close() {
+      closed = true;
+      for (const ticket of [...waiting.splice(0), ...(active ? [active] : [])]) ticket.channel.fail(draining());
+      const ended = worker;
+      stop();
+      return Promise.resolve(ended?.terminate());
+    },
+  };
+}
+
+export type Lane = ReturnType<typeof createLane>;
+
+function toError(message: Extract<FromWorker, { type: 'failed' }>): GatewayError {
+  const { code, hint, param } = message;
+  return new GatewayError(code, message.message, {
+    source: 'embedded',
+    ...(hint !== undefined && { hint }),
+    ...(param !== undefined && { param }),
+    ...(message.broken && { retry: false }),
+    cause: new Error(message.detail),
+  });
+}
+
+function cancelled(): GatewayError {
+  return new GatewayError('client_closed', 'The request was cancelled.', { source: 'embedded' });
+}
+
+function draining(): GatewayError {
+  return new GatewayError('draining', 'The gateway is shutting down.', { source: 'embedded' });
+}

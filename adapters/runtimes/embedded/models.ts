@@ -1,0 +1,277 @@
+// Which models there are: the built-in ones, the known ones of the hub, and whatever lies in the user's folder.
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join, relative, sep } from 'node:path';
+import type { Model } from '../../../src/runtime.ts';
+import type { Dtype, ModelFiles, Sampling } from './wire.ts';
+
+type Kind = 'chat' | 'base' | 'embed';
+
+export interface Entry {
+  id: string;
+  alias?: string;
+  kind: Kind;
+  origin: 'builtin' | 'hub' | 'local';
+  context: number;
+  /** Vector length of an embedding model. */
+  dimensions?: number;
+  tiny?: boolean;
+  /** Its chat template leaves system messages out. */
+  ignoresSystem?: boolean;
+  /** Sampling where the caller leaves it open. */
+  defaults?: Partial<Sampling>;
+  /** Weights to look for, best first; hub models only. */
+  weights: Weights[];
+  /** Higher is preferred once it is on disk. */
+  rank: number;
+}
+
+/** `onnx/<file><suffix of dtype>.onnx`. */
+export interface Weights {
+  file: string;
+  dtype: Dtype;
+}
+
+/** 8-bit weights first: on WebAssembly 4-bit ones run ten times slower, and larger ones only cost memory. */
+const BY_SPEED: Dtype[] = ['q8', 'int8', 'uint8', 'fp32', 'fp16', 'q4', 'q4f16'];
+const SUFFIX: Record<Dtype, string> = {
+  q8: '_quantized',
+  int8: '_int8',
+  uint8: '_uint8',
+  fp32: '',
+  fp16: '_fp16',
+  q4: '_q4',
+  q4f16: '_q4f16',
+};
+const NOT_DOWNLOADED = 1;
+const LOCAL_RANK = 40;
+/** The scores of a whole prompt are held in memory at once, so a context costs more than the model's limit tells. */
+const MAX_CONTEXT = 4096;
+const ENCODERS =
+  /^(bert|roberta|xlm-roberta|distilbert|mpnet|albert|electra|deberta|deberta-v2|nomic_bert|modernbert|new)$/;
+const BUILTIN_WEIGHTS: Weights[] = [{ file: 'model', dtype: 'q8' }];
+const REPEATS_ITSELF = { repeatPenalty: 1.15 };
+
+export const catalogue: Entry[] = [
+  {
+    id: 'tiny-story',
+    kind: 'chat',
+    origin: 'builtin',
+    context: 512,
+    tiny: true,
+    ignoresSystem: true,
+    weights: BUILTIN_WEIGHTS,
+    rank: 10,
+  },
+  {
+    id: 'tiny-embed',
+    kind: 'embed',
+    origin: 'builtin',
+    context: 4096,
+    dimensions: 96,
+    tiny: true,
+    weights: [],
+    rank: 10,
+  },
+  {
+    id: 'HuggingFaceTB/SmolLM2-135M-Instruct',
+    alias: 'smollm2',
+    kind: 'chat',
+    origin: 'hub',
+    context: 2048,
+    defaults: { repeatPenalty: 1.1 },
+    weights: ['q8', 'int8', 'uint8', 'fp32'].map((dtype) => ({ file: 'model', dtype: dtype as Dtype })),
+    rank: 30,
+  },
+  {
+    id: 'Xenova/gpt2',
+    alias: 'gpt2',
+    kind: 'base',
+    origin: 'hub',
+    context: 1024,
+    defaults: REPEATS_ITSELF,
+    weights: [
+      { file: 'decoder_model_merged', dtype: 'q8' },
+      { file: 'model', dtype: 'q8' },
+      { file: 'model', dtype: 'int8' },
+    ],
+    rank: 20,
+  },
+  {
+    id: 'onnx-community/gpt2-medium-ONNX',
+    alias: 'gpt2-medium',
+    kind: 'base',
+    origin: 'hub',
+    context: 1024,
+    defaults: REPEATS_ITSELF,
+    weights: ['q8', 'int8', 'uint8'].map((dtype) => ({ file: 'model', dtype: dtype as Dtype })),
+    rank: 21,
+  },
+  {
+    id: 'Xenova/all-MiniLM-L6-v2',
+    alias: 'minilm',
+    kind: 'embed',
+    origin: 'hub',
+    context: 512,
+    dimensions: 384,
+    weights: [
+      { file: 'model', dtype: 'q8' },
+      { file: 'model', dtype: 'fp32' },
+    ],
+    rank: 30,
+  },
+];
+
+export interface Found {
+  entry: Entry;
+  /** Absent while a hub model is not on disk. */
+  files: ModelFiles | undefined;
+  /** Bytes on disk. */
+  size: number | undefined;
+}
+
+export interface Places {
+  modelsDir: string;
+  cacheDir: string;
+  localDir: string | undefined;
+}
+
+export function weightsFile({ file, dtype }: Weights): string {
+  return `onnx/${file}${SUFFIX[dtype]}.onnx`;
+}
+
+/** Every model, with its files where it has them. A broken or unreadable folder is left out, never an error. */
+export async function findModels(places: Places): Promise<Found[]> {
+  const known = await Promise.all(
+    catalogue.map(async (entry) => {
+      const dir = join(entry.origin === 'builtin' ? places.modelsDir : places.cacheDir, ...entry.id.split('/'));
+      return toFound(entry, dir, await presentWeights(entry.weights, dir));
+    }),
+  );
+  const ids = new Set(catalogue.map(({ id }) => id));
+  const local = places.localDir ? await findLocal(places.localDir) : [];
+  // The same model in the user's folder is the one to use: that is how it gets to a machine without a network.
+  const copied = new Map(local.filter(({ entry }) => ids.has(entry.id)).map((found) => [found.entry.id, found]));
+  return [
+    ...known.map((found) => {
+      const copy = copied.get(found.entry.id);
+      return copy ? { entry: found.entry, files: copy.files, size: copy.size } : found;
+    }),
+    ...local.filter(({ entry }) => !ids.has(entry.id)),
+  ];
+}
+
+export function toModel({ entry, files, size }: Found, loaded: boolean): Model {
+  const ready = files !== undefined || entry.id === 'tiny-embed';
+  return {
+    id: entry.id,
+    capabilities:
+      entry.kind === 'embed'
+        ? ['text.embed']
+        : entry.kind === 'base'
+          ? ['text.generate']
+          : ['text.generate', 'text.chat'],
+    state: loaded ? 'loaded' : ready ? 'ready' : 'available',
+    ...(entry.alias && { aliases: [entry.alias] }),
+    ...(entry.tiny && { tiny: true }),
+    contextWindow: entry.context,
+    ...(size !== undefined && { size }),
+    rank: ready ? entry.rank : NOT_DOWNLOADED,
+  };
+}
+
+/** A folder as a person would write it: the user's name is nobody else's business. */
+export function showPath(path: string): string {
+  const home = homedir();
+  return path === home || path.startsWith(home + sep) ? `~${path.slice(home.length)}` : path;
+}
+
+function toFound(entry: Entry, dir: string, present: { weights: Weights; size: number } | undefined): Found {
+  if (!present) return { entry, files: undefined, size: undefined };
+  const { id, context } = entry;
+  return {
+    entry,
+    files: { format: 'onnx', id, dir, ...present.weights, context, small: entry.tiny === true },
+    size: present.size,
+  };
+}
+
+/** The first weights that are there, beside the two files without which nothing loads. */
+async function presentWeights(weights: Weights[], dir: string) {
+  if (!(await sizeOf(join(dir, 'config.json'))) || !(await sizeOf(join(dir, 'tokenizer.json')))) return undefined;
+  for (const each of weights) {
+    const size = await sizeOf(join(dir, weightsFile(each)));
+    if (size) return { weights: each, size };
+  }
+  return undefined;
+}
+
+/** Folders up to `org/name` deep, and GGUF files beside them. */
+async function findLocal(root: string): Promise<Found[]> {
+  const found: Found[] = [];
+  async function visit(dir: string, depth: number): Promise<void> {
+    for (const item of await readdir(dir, { withFileTypes: true }).catch(() => [])) {
+      const path = join(dir, item.name);
+      const id = relative(root, path).split(sep).join('/');
+      if (item.name.endsWith('.gguf')) {
+        const size = await sizeOf(path);
+        if (size) found.push(toGguf(id, path, size));
+      } else if (!item.name.startsWith('.') && (await isFolder(path))) {
+        const model = await readFolder(id, path);
+        if (model) found.push(model);
+        else if (depth < 2) await visit(path, depth + 1);
+      }
+    }
+  }
+  await visit(root, 1);
+  return found.toSorted((a, b) => (a.entry.id < b.entry.id ? -1 : 1));
+}
+
+function toGguf(id: string, path: string, size: number): Found {
+  const rank = hasLlama() ? LOCAL_RANK : NOT_DOWNLOADED;
+  const entry: Entry = { id, kind: 'chat', origin: 'local', context: MAX_CONTEXT, weights: [], rank };
+  return { entry, files: { format: 'gguf', id, path, context: MAX_CONTEXT, small: false }, size };
+}
+
+/** A file that nothing here can open must not become the default. */
+function hasLlama(): boolean {
+  return existsSync(new URL('../../../node_modules/node-llama-cpp/package.json', import.meta.url));
+}
+
+async function readFolder(id: string, dir: string): Promise<Found | undefined> {
+  const config = await readJson(join(dir, 'config.json'));
+  if (!config || config['is_encoder_decoder'] === true) return undefined;
+  const weights = ['model', 'decoder_model_merged'].flatMap((file) => BY_SPEED.map((dtype) => ({ file, dtype })));
+  const present = await presentWeights(weights, dir);
+  if (!present) return undefined;
+  const tokenizer = await readJson(join(dir, 'tokenizer_config.json'));
+  const embeds = ENCODERS.test(String(config['model_type'])) || (await isFolder(join(dir, '1_Pooling')));
+  const limit = [config['max_position_embeddings'], config['n_positions']].find((each) => typeof each === 'number');
+  const entry: Entry = {
+    id,
+    kind: embeds ? 'embed' : tokenizer?.['chat_template'] ? 'chat' : 'base',
+    origin: 'local',
+    context: Math.min(limit ?? MAX_CONTEXT, MAX_CONTEXT),
+    weights,
+    rank: LOCAL_RANK,
+  };
+  return toFound(entry, dir, present);
+}
+
+async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const found = await stat(path).catch(() => undefined);
+  return found?.isFile() ? found.size : 0;
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true;
+}

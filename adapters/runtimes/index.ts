@@ -1,0 +1,91 @@
+// Configuration → runtimes. A new runtime is one folder and one line here.
+import type { Config, RuntimeEntry } from '../../src/config.ts';
+import { ConfigError } from '../../src/config.ts';
+import type { RuntimeAdapter } from '../../src/runtime.ts';
+import type { Transport, UpstreamLimits } from '../../src/upstream.ts';
+import { discover, toOllamaUrl } from '../discovery.ts';
+import { createEmbedded } from './embedded/index.ts';
+import { createOllama } from './ollama/index.ts';
+import { createOpenAI } from './openai/index.ts';
+
+interface Parts {
+  config: Config;
+  transport: Transport;
+  /** Where downloaded models are kept. */
+  cacheDir: string;
+}
+
+const XAI_URL = 'https://api.x.ai/v1';
+const OLLAMA_URL = 'http://127.0.0.1:11434';
+
+export async function openRuntimes(parts: Parts): Promise<RuntimeAdapter[]> {
+  const entries = await toEntries(parts.config);
+  const runtimes = entries.map((entry) => createRuntime(entry, parts));
+  if (parts.config.embedded) runtimes.push(createEmbedded(toEmbeddedOptions(parts)));
+  return runtimes;
+}
+
+/** The file's entries, then what the environment names, then what is found on this machine. */
+async function toEntries(config: Config): Promise<RuntimeEntry[]> {
+  const entries = [...config.runtimes];
+  const add = (entry: RuntimeEntry) => {
+    if (!entries.some((other) => other.name === entry.name)) entries.push(entry);
+  };
+  if (config.ollama_url) add({ name: 'ollama', kind: 'ollama', url: toOllamaUrl(config.ollama_url) });
+  if (config.openai_base_url)
+    add({ name: 'openai', kind: 'openai', url: config.openai_base_url, api_key: config.openai_api_key });
+  if (config.xai_api_key) add({ name: 'xai', kind: 'xai', api_key: config.xai_api_key });
+  if (!config.discover) return entries;
+  // Always there, running or not: it may be started later, and until then its status says how.
+  if (!entries.some((entry) => entry.kind === 'ollama')) add({ name: 'ollama', kind: 'ollama', url: OLLAMA_URL });
+  const taken = [...entries.flatMap((entry) => entry.url ?? []), `http://127.0.0.1:${config.port}`];
+  for (const { name, url } of await discover(taken)) add({ name, kind: 'openai', url });
+  return entries;
+}
+
+function createRuntime(entry: RuntimeEntry, { config, transport }: Parts): RuntimeAdapter {
+  const { name, kind, url, models, priority } = entry;
+  const key = entry.api_key_env === undefined ? entry.api_key : process.env[entry.api_key_env];
+  if (entry.api_key_env !== undefined && !key) {
+    throw new ConfigError(`runtimes: ${name}: the environment variable ${entry.api_key_env} is not set`);
+  }
+  const common = {
+    name,
+    transport,
+    limits: toLimits(config),
+    ...(priority === undefined ? {} : { priority }),
+  };
+  if (kind === 'ollama') {
+    return createOllama({ ...common, baseUrl: url!, ...(key ? { headers: { authorization: `Bearer ${key}` } } : {}) });
+  }
+  return createOpenAI({
+    ...common,
+    baseUrl: url ?? XAI_URL,
+    flavour: kind === 'xai' ? 'xai' : 'generic',
+    ...(key ? { apiKey: key } : {}),
+    ...(models ? { models } : {}),
+  });
+}
+
+function toLimits(config: Config): UpstreamLimits {
+  return {
+    firstByteMs: config.first_byte_ms,
+    idleMs: config.idle_ms,
+    controlMs: config.control_ms,
+    maxReplyBytes: config.max_reply,
+  };
+}
+
+function toEmbeddedOptions({ config, cacheDir }: Parts) {
+  return {
+    cacheDir,
+    hubUrl: config.hf_endpoint,
+    download: config.embedded_download,
+    engine: config.embedded_engine,
+    threads: config.embedded_threads,
+    idleMs: config.embedded_idle_ms,
+    queue: config.embedded_queue,
+    ...(config.models_dir === undefined ? {} : { localDir: config.models_dir }),
+    ...(config.hf_token === undefined ? {} : { hubToken: config.hf_token }),
+  };
+}

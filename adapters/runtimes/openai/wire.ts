@@ -1,0 +1,89 @@
+// The shapes that OpenAI-compatible servers send, as loosely as they really send them.
+
+export interface WireUsage {
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  total_tokens?: number;
+  completion_tokens_details?: { reasoning_tokens?: number } | null;
+}
+
+export interface WireAlternative {
+  token: string;
+  logprob: number;
+  bytes?: number[] | null;
+}
+
+export interface WireLogprob extends WireAlternative {
+  top_logprobs?: WireAlternative[] | null;
+}
+
+/** `arguments` is JSON text, or an object where a server does as Ollama does. */
+export interface WireFunction {
+  name?: string | null;
+  arguments?: unknown;
+}
+
+/** Of a message or of a delta. */
+export interface WireToolCall {
+  index?: number | null;
+  id?: string | null;
+  function?: WireFunction | null;
+}
+
+export interface WireMessage {
+  content?: string | { text?: string }[] | null;
+  refusal?: string | null;
+  reasoning_content?: string | null;
+  reasoning?: string | null;
+  tool_calls?: WireToolCall[] | null;
+  /** Before there were tools. */
+  function_call?: WireFunction | null;
+}
+
+/** The older, columnar log-probabilities of /completions. */
+export interface WireColumns {
+  tokens?: string[];
+  token_logprobs?: (number | null)[];
+  top_logprobs?: (Record<string, number> | null)[] | null;
+}
+
+export interface WireChoice {
+  index?: number;
+  delta?: WireMessage | null;
+  message?: WireMessage | null;
+  text?: string | null;
+  finish_reason?: string | null;
+  logprobs?: ({ content?: WireLogprob[] | null } & WireColumns) | null;
+}
+
+/** A whole answer, or a piece of one. */
+export interface WireAnswer {
+  choices?: WireChoice[];
+  usage?: WireUsage | null;
+}
+
+export interface WireEmbeddings {
+  /** A string is base64 of little-endian float32, which some servers send whatever was asked. */
+  data?: { index?: number; embedding?: number[] | string }[];
+  usage?: WireUsage | null;
+}
+
+export interface WireModel {
+  id: string;
+  created?: number;
+  owned_by?: string;
+  /** LM Studio. */
+  state?: string;
+  type?: string;
+  max_context_length?: number;
+  /** vLLM. */
+  max_model_len?: number;
+  /** llama.cpp. */
+  meta?: { n_ctx?: number; n_ctx_train?: number; size?: number } | null;
+  status?: { value?: string } | null;
+  architecture?: { input_modalities?: string[]; output_modalities?: string[] } | null;
+}
+
+export interface WireModels {
+  data?: WireModel[];
+}

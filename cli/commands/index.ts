@@ -1,0 +1,34 @@
+// The tree of commands. What is not a capability is loaded only when it is called.
+import type { Command, Group } from '../command.ts';
+
+type Found = Command | Group;
+
+const local: Record<string, () => Promise<Found>> = {
+  serve: async () => (await import('./serve.ts')).serve,
+  models: async () => (await import('./models.ts')).models,
+  status: async () => (await import('./status.ts')).status,
+  config: async () => (await import('./config.ts')).config,
+  api: async () => (await import('./api.ts')).api,
+  completion: async () => (await import('./completion.ts')).completion,
+  version: async () => (await import('./version.ts')).version,
+};
+
+/** What the first word names: a command, or a group that a second word chooses from. */
+export async function findCommand(noun: string): Promise<Found | undefined> {
+  if (Object.hasOwn(local, noun)) return local[noun]!();
+  const groups = await loadCapabilities();
+  return Object.hasOwn(groups, noun) ? groups[noun] : undefined;
+}
+
+/** Every command, for help and completion. */
+export async function loadCommands(): Promise<Command[]> {
+  const found = [
+    ...Object.values(await loadCapabilities()),
+    ...(await Promise.all(Object.values(local).map((load) => load()))),
+  ];
+  return found.flatMap((each) => ('flags' in each ? [each] : Object.values(each.commands)));
+}
+
+async function loadCapabilities(): Promise<Record<string, Group>> {
+  return (await import('./capability.ts')).loadGroups();
+}

@@ -1,0 +1,36 @@
+// Server-sent events → the events of a run.
+import { createParser, type EventSourceMessage } from 'eventsource-parser';
+import type { RunEvent } from '../src/event.ts';
+import { CommandFailure, exitCodes, toFailure } from './exit.ts';
+
+export type AnyEvent = RunEvent<unknown, Record<string, unknown>>;
+
+/** Throws the failure that an error event tells, and one of its own when the stream ends before its result. */
+export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<AnyEvent> {
+  const waiting: EventSourceMessage[] = [];
+  const parser = createParser({ onEvent: (event) => waiting.push(event) });
+  const decoder = new TextDecoder();
+  for await (const piece of body) {
+    parser.feed(decoder.decode(piece, { stream: true }));
+    for (const { event, data } of waiting.splice(0)) {
+      const payload: unknown = JSON.parse(data);
+      if (event === 'error') throw toFailure(200, payload);
+      const known = toRunEvent(event, payload);
+      if (known) yield known;
+      if (event === 'result') return;
+    }
+  }
+  throw new CommandFailure(exitCodes.unavailable, 'The answer ended before it was complete.', {
+    code: 'upstream_truncated',
+  });
+}
+
+/** An event that this version does not know is passed over. */
+function toRunEvent(type: string | undefined, payload: unknown): AnyEvent | undefined {
+  if (type === 'chunk') return { type, chunk: payload };
+  if (type === 'result') return { type, result: payload as Record<string, unknown> };
+  if (type === 'status' || type === 'progress' || type === 'warning') {
+    return { ...(payload as object), type } as AnyEvent;
+  }
+  return undefined;
+}

@@ -1,0 +1,211 @@
+// Where requests go: the address that was named, else the gateway that owns the state directory, else a gateway in this process.
+import type { GlobalFlags, Invocation } from './command.ts';
+import { toEnv } from './command.ts';
+import { CommandFailure, exitCodes, toFailure, usageError } from './exit.ts';
+
+export interface Ask {
+  method: string;
+  path: string;
+  /** Sent as application/json. */
+  body?: string;
+  accept?: string;
+}
+
+export interface Answer {
+  status: number;
+  header(name: string): string | undefined;
+  body: AsyncIterable<Uint8Array>;
+}
+
+export interface Target {
+  /** Its address; undefined in this process. */
+  url: string | undefined;
+  send(ask: Ask): Promise<Answer>;
+  /** Waits for what was cancelled to have stopped. */
+  close(): Promise<void>;
+}
+
+/** How long work that was cancelled may take to stop before this process leaves it alone. */
+const STOP_MS = 2000;
+
+export async function openTarget(invocation: Invocation, signal: AbortSignal): Promise<Target> {
+  const { io, flags, out } = invocation;
+  if (flags.key !== undefined) {
+    out.note('Other users of this machine can see --key; HONO_AI_API_KEY hides it.');
+  }
+  const url = flags.url ?? (io.env['HONO_AI_URL'] || undefined);
+  if (url !== undefined) return openRemote(toBaseUrl(url), flags.key ?? (io.env['HONO_AI_API_KEY'] || undefined), signal);
+  const [{ loadConfig }, { defaultStateDir, findOwner }] = await Promise.all([
+    import('../adapters/settings.ts'),
+    import('../adapters/state.ts'),
+  ]);
+  const env = toEnv(invocation);
+  const { config } = loadConfig(env);
+  const key = flags.key ?? config.api_key;
+  const owner = await findOwner(config.state_dir ?? defaultStateDir(env));
+  return owner ? openRemote(owner.url, key, signal) : openHere(invocation, key, signal);
+}
+
+async function openRemote(url: string, key: string | undefined, signal: AbortSignal): Promise<Target> {
+  // The host's own transport: fetch would cut an answer that begins after five minutes.
+  const { currentHost } = await import('../adapters/hosts/host.ts');
+  const { transport } = await currentHost();
+  return {
+    url,
+    async send({ method, path, body, accept }) {
+      try {
+        return await transport({
+          url: url + path,
+          method,
+          headers: toHeaders(body, accept, key),
+          signal,
+          ...(body === undefined ? {} : { body }),
+        });
+      } catch (error) {
+        if (signal.aborted) throw error;
+        throw new CommandFailure(exitCodes.unavailable, `No gateway answers at ${url}.`, {
+          code: 'unreachable',
+          hint: 'Start one with: hono-ai serve. Or correct --url or HONO_AI_URL.',
+        });
+      }
+    },
+    close: async () => {},
+  };
+}
+
+async function openHere(invocation: Invocation, key: string | undefined, signal: AbortSignal): Promise<Target> {
+  const { io } = invocation;
+  const env = toEnv(invocation);
+  const [{ openGateway }, { currentHost }, { createLog }] = await Promise.all([
+    import('../adapters/index.ts'),
+    import('../adapters/hosts/host.ts'),
+    import('../adapters/log.ts'),
+  ]);
+  const host = await currentHost();
+  const { app, gateway, close } = await openGateway({
+    env,
+    transport: host.transport,
+    host: host.name,
+    // A line for each request is for servers; here the command itself says how it went.
+    log: createLog(env['HONO_AI_LOG_LEVEL'] === 'debug' ? 'debug' : 'silent'),
+    ...(io.runtimes ? { runtimes: io.runtimes } : {}),
+  });
+  return {
+    url: undefined,
+    async send({ method, path, body, accept }) {
+      const response = await app.fetch(
+        new Request(`http://127.0.0.1${path}`, {
+          method,
+          headers: toHeaders(body, accept, key),
+          signal,
+          ...(body === undefined ? {} : { body }),
+        }),
+      );
+      return {
+        status: response.status,
+        header: (name) => response.headers.get(name) ?? undefined,
+        body: response.body ?? (async function* () {})(),
+      };
+    },
+    async close() {
+      await gateway.drain(STOP_MS);
+      await close();
+    },
+  };
+}
+
+/** Runs `work` against the target under Ctrl-C and `--timeout`, and closes the target whatever happens. */
+export async function withTarget<T>(
+  invocation: Invocation,
+  work: (target: Target, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { io, flags } = invocation;
+  const timeout = new AbortController();
+  const timer =
+    flags.timeout === undefined ? undefined : setTimeout(() => timeout.abort(), Math.ceil(flags.timeout * 1000));
+  const signal = AbortSignal.any([io.signal, timeout.signal]);
+  let target: Target | undefined;
+  try {
+    target = await openTarget(invocation, signal);
+    return await untilAborted(work(target, signal), signal);
+  } catch (error) {
+    if (io.signal.aborted) throw cancelled();
+    if (timeout.signal.aborted) throw timedOut(flags);
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    await target?.close();
+  }
+}
+
+/** The whole answer. Throws a CommandFailure where its status says that it failed. */
+export async function readAnswer(answer: Answer): Promise<unknown> {
+  const text = await readAll(answer.body);
+  let body: unknown;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    body = undefined;
+  }
+  if (answer.status >= 300 || body === undefined) throw toFailure(answer.status, body);
+  return body;
+}
+
+export async function getJson<T>(invocation: Invocation, path: string): Promise<{ value: T; url: string | undefined }> {
+  return withTarget(invocation, async (target) => ({
+    value: (await readAnswer(await target.send({ method: 'GET', path }))) as T,
+    url: target.url,
+  }));
+}
+
+export async function readAll(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const piece of body) text += decoder.decode(piece, { stream: true });
+  return text + decoder.decode();
+}
+
+export function cancelled(): CommandFailure {
+  return new CommandFailure(exitCodes.cancelled, 'Cancelled.', { code: 'cancelled' });
+}
+
+function timedOut({ timeout }: GlobalFlags): CommandFailure {
+  return new CommandFailure(exitCodes.timeout, `No answer within ${timeout} s.`, {
+    code: 'timeout',
+    hint: 'Allow more with --timeout.',
+  });
+}
+
+/** Whoever waits for bytes that no longer come must not keep Ctrl-C waiting. */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => {});
+  const gone = Promise.withResolvers<never>();
+  const onAbort = () => gone.reject(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, gone.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function toHeaders(
+  body: string | undefined,
+  accept: string | undefined,
+  key: string | undefined,
+): Record<string, string> {
+  return {
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...(accept === undefined ? {} : { accept }),
+    ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+  };
+}
+
+function toBaseUrl(text: string): string {
+  const url = URL.parse(text.includes('://') ? text : `http://${text}`);
+  if (!url || !/^https?:$/.test(url.protocol)) {
+    throw usageError('--url (HONO_AI_URL): must be an http:// or https:// address.');
+  }
+  return url.href.replace(/[?#].*$/, '').replace(/\/+$/, '');
+}

@@ -1,0 +1,78 @@
+// How a capability is written down: one value that HTTP, OpenAPI, the CLI and the adapters all read.
+import { z } from 'zod';
+import type { RunEvent } from '../event.ts';
+
+/** What the gateway adds to every result, so that an answer always says what really ran. */
+export const envelope = {
+  model: z.string().describe('The model that really ran.'),
+  runtime: z.string().describe('The runtime that ran it.'),
+  warnings: z.array(z.string()).describe('What was asked for and could not be honoured.'),
+};
+
+export interface Definition<
+  Id extends string,
+  In extends z.ZodObject,
+  Res extends z.ZodObject,
+  Chunk extends z.ZodType,
+> {
+  /** `noun.verb`. */
+  id: Id;
+  /** Native HTTP path (POST). */
+  path: `/${string}`;
+  summary: string;
+  description: string;
+  input: In;
+  /** What a handler returns; callers get it with `model`, `runtime` and `warnings` added. */
+  result: Res;
+  /** One piece of a streamed answer. */
+  chunk: Chunk;
+  cli: CliShape<z.output<Res>, z.output<Chunk>>;
+  /** How to do it through other capabilities, for runtimes that do not offer it themselves. */
+  derive?: Derivation<z.output<In>, z.output<Chunk>, z.output<Res>>;
+}
+
+/** The command line of a capability: which words call it and what a person sees. */
+export interface CliShape<Result, Chunk> {
+  command: readonly [noun: string, verb: string];
+  /** The input field that takes the positional words, or standard input. */
+  argument: string;
+  /** What is printed of a chunk, and of the result when nothing was streamed. */
+  showChunk: (chunk: Chunk) => string;
+  showResult: (result: Result) => string;
+}
+
+/** The capabilities a derivation may use, on the same model and under the same lease. */
+export interface Ask {
+  offers(id: string): boolean;
+  run<In extends z.ZodObject, Res extends z.ZodObject, Chunk extends z.ZodType>(
+    capability: Definition<string, In, Res, Chunk>,
+    input: z.input<In>,
+  ): AsyncIterable<RunEvent<z.output<Chunk>, z.output<Res>>>;
+  /** Facts about the model that is asked. */
+  readonly model: { id: string; tiny?: boolean; echo?: boolean };
+}
+
+export interface Derivation<In, Chunk, Res> {
+  /** Any one of these on a model makes the derived capability available there. */
+  from: readonly string[];
+  run(input: In, ask: Ask): AsyncIterable<RunEvent<Chunk, Res>>;
+}
+
+export interface Capability<
+  Id extends string,
+  In extends z.ZodObject,
+  Res extends z.ZodObject,
+  Chunk extends z.ZodType,
+> extends Definition<Id, In, Res, Chunk> {
+  /** `result` plus the envelope: the schema of the answer. */
+  output: z.ZodObject;
+}
+
+export function defineCapability<
+  Id extends string,
+  In extends z.ZodObject,
+  Res extends z.ZodObject,
+  Chunk extends z.ZodType,
+>(definition: Definition<Id, In, Res, Chunk>): Capability<Id, In, Res, Chunk> {
+  return { ...definition, output: definition.result.extend(envelope) };
+}

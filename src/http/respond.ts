@@ -1,0 +1,192 @@
+// Every answer leaves through here: with the request's standard headers, and streamed so that no reader can hold the card.
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import { GatewayError, toGatewayError } from '../error.ts';
+import type { AppContext, Piece, StreamPort } from './context.ts';
+import { PING, startHeartbeat } from './heartbeat.ts';
+
+export interface Answer {
+  status?: number;
+  contentType: string;
+  headers?: Record<string, string>;
+}
+
+export function respond(
+  c: AppContext,
+  body: string | Uint8Array<ArrayBuffer>,
+  { status = 200, contentType, headers }: Answer,
+): Response {
+  const all = { ...c.var.headers, 'content-type': contentType, ...headers };
+  return c.body(body, status as ContentfulStatusCode, all);
+}
+
+export function respondJson(c: AppContext, value: unknown, answer: Omit<Answer, 'contentType'> = {}): Response {
+  return respond(c, JSON.stringify(value), { ...answer, contentType: 'application/json' });
+}
+
+/** A failure before the first byte: its status, headers and body. */
+export function respondError(c: AppContext, thrown: unknown): Response {
+  const error = toGatewayError(thrown);
+  c.var.logged['code'] = error.code;
+  if (error.cause !== undefined) c.var.logged['cause'] = toCause(error.cause);
+  const headers: Record<string, string> = {};
+  if (error.retryAfter !== undefined) headers['retry-after'] = String(Math.ceil(error.retryAfter));
+  if (error.retry !== undefined) headers['x-should-retry'] = String(error.retry);
+  if (error.code === 'draining' || error.code === 'body_too_large') headers['connection'] = 'close';
+  if (error.code === 'invalid_api_key') headers['www-authenticate'] = 'Bearer';
+  return respondJson(c, toErrorBody(error, c.var.requestId), { status: error.status, headers });
+}
+
+/** The one envelope of failures; OpenAI's shape with `request_id`, `source` and `hint` beside. */
+export function toErrorBody(error: GatewayError, requestId: string) {
+  return {
+    error: {
+      message: error.message,
+      type: error.type,
+      code: error.code,
+      param: error.param ?? null,
+      request_id: requestId,
+      source: error.source,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    },
+  };
+}
+
+export interface EventStream {
+  /** Commits when it resolves; while it has not, a failure still gets its own HTTP status. */
+  ready: Promise<unknown>;
+  /** Encoded events. */
+  body: AsyncIterable<Piece>;
+  /** What is sent when `body` throws. */
+  onError: (error: GatewayError) => string;
+  onGone: () => void;
+  /** Asked when the headers are sent. */
+  headers?: () => Record<string, string>;
+}
+
+/** Server-sent events. Headers go out with the first event, or with the first heartbeat if that comes sooner. */
+export async function respondEvents(c: AppContext, stream: EventStream): Promise<Response> {
+  const { heartbeat_ms, max_backlog } = c.var.app.config;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const beat = new Promise<'beat'>((resolve) => (timer = setTimeout(resolve, heartbeat_ms, 'beat')));
+  const first = await Promise.race([stream.ready, beat]).finally(() => clearTimeout(timer));
+  stream.ready.catch(() => {});
+  const headers = {
+    ...c.var.headers,
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-cache',
+    'x-accel-buffering': 'no',
+    ...stream.headers?.(),
+  };
+  const finish = logAtEnd(c);
+  async function* body(): AsyncGenerator<Piece> {
+    if (first === 'beat') yield PING;
+    let error: GatewayError | undefined;
+    try {
+      yield* stream.body;
+    } catch (thrown) {
+      error = toGatewayError(thrown);
+      yield stream.onError(error);
+    } finally {
+      finish(error);
+    }
+  }
+  return sendStream(c, {
+    status: 200,
+    headers,
+    body: body(),
+    heartbeatMs: heartbeat_ms,
+    maxBacklog: max_backlog,
+    onGone: stream.onGone,
+  });
+}
+
+/** Bytes as they come; a failure cuts the connection, so that nobody takes half for whole. */
+export function respondBytes(
+  c: AppContext,
+  answer: {
+    contentType: string;
+    headers?: Record<string, string>;
+    body: AsyncIterable<Uint8Array>;
+    onGone: () => void;
+  },
+): Response {
+  const headers = { ...c.var.headers, 'content-type': answer.contentType, ...answer.headers };
+  return sendStream(c, {
+    status: 200,
+    headers,
+    body: answer.body,
+    maxBacklog: c.var.app.config.max_backlog,
+    onGone: answer.onGone,
+  });
+}
+
+function sendStream(c: AppContext, port: StreamPort): Response {
+  return c.env?.stream?.(port) ?? new Response(toWebStream(port), { status: port.status, headers: port.headers });
+}
+
+/**
+ * The portable sink. It reads its source as fast as that goes and lets the rest wait here: a slow reader costs bounded
+ * memory, never the run; one that falls too far behind is cut.
+ */
+function toWebStream({ body, heartbeatMs, maxBacklog, onGone }: StreamPort): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  const iterator = body[Symbol.asyncIterator]();
+  let gone = false;
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        // Not awaited: start() must return before the stream can be read.
+        void (async () => {
+          const heartbeat = heartbeatMs
+            ? startHeartbeat(heartbeatMs, () => controller.enqueue(encoder.encode(PING)))
+            : undefined;
+          try {
+            for (;;) {
+              const { done, value } = await iterator.next();
+              if (gone) return;
+              if (done) return controller.close();
+              heartbeat?.touch(value);
+              controller.enqueue(typeof value === 'string' ? encoder.encode(value) : value);
+              if ((controller.desiredSize ?? 0) < -maxBacklog) throw new Error('The reader is too slow.');
+            }
+          } catch (error) {
+            if (!gone) controller.error(error);
+            gone = true;
+            onGone();
+            await iterator.return?.();
+          } finally {
+            heartbeat?.stop();
+          }
+        })();
+      },
+      cancel() {
+        gone = true;
+        onGone();
+        // Not awaited: the generator may be waiting for an event that the cancellation is only just bringing about.
+        void iterator.return?.();
+      },
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
+  );
+}
+
+/** The log line of a stream is written when it ends, not when its headers went out. */
+function logAtEnd(c: AppContext): (error: GatewayError | undefined) => void {
+  const { logged, app } = c.var;
+  logged['streaming'] = true;
+  const begun = performance.now();
+  return (error) => {
+    app.log({
+      level: error && error.status >= 500 ? 'warn' : 'info',
+      message: 'stream',
+      id: c.var.requestId,
+      ...logged,
+      ...(error ? { code: error.code } : {}),
+      stream_ms: Math.round(performance.now() - begun),
+    });
+  };
+}
+
+function toCause(cause: unknown): string {
+  return cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+}

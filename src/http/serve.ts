@@ -1,0 +1,95 @@
+// A capability → its native route: input checked, run, and the run rendered as JSON or as events.
+import type { OpenAPIHono } from '@hono/zod-openapi';
+import type { Capability } from '../capabilities/define.ts';
+import { z } from 'zod';
+import type { CapabilityId, Input } from '../capabilities/index.ts';
+import type { RunEvent } from '../event.ts';
+import type { Run } from '../run.ts';
+import { readJson } from './body.ts';
+import { clientSignal, type AppContext, type AppEnv } from './context.ts';
+import { describeRoute } from './openapi.ts';
+import { respondEvents, respondJson, toErrorBody } from './respond.ts';
+
+type AnyCapability = Capability<CapabilityId, z.ZodObject, z.ZodObject, z.ZodType>;
+type AnyRun = Run<unknown, Record<string, unknown>>;
+
+export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapability): void {
+  const { id, path, input, output, chunk, summary, description } = capability;
+  const streams = !(chunk instanceof z.ZodNever);
+  describeRoute(app, { method: 'post', path, tag: id.split('.')[0]!, summary, description, input, output, streams });
+  app.post(path, async (c) => {
+    const body = (await readJson(c, input)) as Input<CapabilityId> & { stream?: boolean };
+    const run = c.var.app.gateway.run(id, body, { signal: clientSignal(c), requestId: c.var.requestId }) as AnyRun;
+    const stream = streams && (body.stream || c.req.header('accept')?.includes('text/event-stream'));
+    return stream ? runEvents(c, run) : runJson(c, run);
+  });
+}
+
+/** Waits for the whole answer; `toBody` puts it into a dialect's words. */
+export async function runJson<Output>(
+  c: AppContext,
+  run: Run<unknown, Output>,
+  toBody: (output: Output) => unknown = (output) => output,
+): Promise<Response> {
+  try {
+    const body = toBody(await run.result);
+    return respondJson(c, body, { headers: runHeaders(c, run) });
+  } finally {
+    logRun(c, run);
+  }
+}
+
+function runEvents(c: AppContext, run: AnyRun): Promise<Response> {
+  return respondEvents(c, {
+    ready: run.started,
+    body: encode(run),
+    headers: () => runHeaders(c, run),
+    onError: (error) => toEvent('error', toErrorBody(error, c.var.requestId)),
+    onGone: () => run.cancel(),
+  });
+}
+
+async function* encode(run: AnyRun): AsyncGenerator<string> {
+  try {
+    for await (const event of run.events()) yield toEvent(event.type, toPayload(event));
+  } finally {
+    // The reader left before the end: nobody else is watching this run.
+    run.cancel();
+  }
+}
+
+function toPayload(event: RunEvent<unknown, unknown>): unknown {
+  if (event.type === 'chunk') return event.chunk;
+  if (event.type === 'result') return event.result;
+  const { type: _, ...fields } = event;
+  return fields;
+}
+
+function toEvent(type: string, payload: unknown): string {
+  return `event: ${type}\ndata: ${JSON.stringify(payload)}\n\n`;
+}
+
+/** What really runs, and what could not be honoured; for dialects too. */
+export function runHeaders(
+  c: AppContext,
+  run: Pick<Run<unknown, unknown>, 'target' | 'warnings'>,
+): Record<string, string> {
+  logRun(c, run);
+  const { target, warnings } = run;
+  return {
+    ...(target ? { 'x-model': toHeader(target.model), 'x-runtime': toHeader(target.runtime) } : {}),
+    ...(warnings.length > 0 ? { 'x-warning': toHeader(warnings.join('; ')).slice(0, 2000) } : {}),
+  };
+}
+
+function logRun(c: AppContext, run: Pick<AnyRun, 'target'>): void {
+  if (run.target) Object.assign(c.var.logged, run.target);
+}
+
+/** Names and warnings may hold anything; headers only printable ASCII. */
+function toHeader(text: string): string {
+  return text
+    .replace(/[’‘]/g, "'")
+    .replace(/[“”]/g, '"')
+    .replace(/[^\x20-\x7e]/g, '?');
+}

@@ -90,7 +90,12 @@ function toStatus(event: StatusEvent | ProgressEvent): string {
 
 /** What really ran, and why it ended where that was not by itself. */
 function toSummary(result: Record<string, unknown>): string {
-  const { model, runtime, usage, finish_reason: reason } = result as {
+  const {
+    model,
+    runtime,
+    usage,
+    finish_reason: reason,
+  } = result as {
     model?: string;
     runtime?: string;
     usage?: { completion_tokens?: number; total_tokens?: number };

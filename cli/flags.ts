@@ -18,15 +18,16 @@ interface Schema {
   oneOf?: Schema[];
 }
 
-/** One flag for each field, by its name on the command line. */
-export function toFlags(input: z.ZodObject, skip: readonly string[]): Record<string, Flag> {
-  const { properties = {} } = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' });
+/** One flag for each field, by its name on the command line; that of the argument is never required. */
+export function toFlags(input: z.ZodObject, argument: string, skip: readonly string[]): Record<string, Flag> {
+  const { properties = {}, required = [] } = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' });
   const flags: Record<string, Flag> = {};
   for (const [field, schema] of Object.entries(properties)) {
     if (skip.includes(field)) continue;
     const { description, default: fallback } = schema as Schema;
     const told = [
       description ?? '',
+      required.includes(field) && field !== argument ? '(required)' : '',
       fallback === undefined || fallback === false ? '' : `(default: ${String(fallback)})`,
     ];
     const letter = LETTERS[field];

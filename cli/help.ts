@@ -70,7 +70,8 @@ export function rootHelp(commands: Command[], width: number): string {
 
 function toRow([name, flag]: [string, Flag]): string[] {
   const letter = flag.alias ? `-${flag.alias}, ` : '    ';
-  const hint = flag.type === 'boolean' ? '' : ` ${flag.options && !flag.read ? flag.options.join('|') : flag.valueHint}`;
+  const hint =
+    flag.type === 'boolean' ? '' : ` ${flag.options && !flag.read ? flag.options.join('|') : flag.valueHint}`;
   const again = flag.multiple ? ' (may be repeated)' : '';
   return [`${letter}--${flag.negated ? 'no-' : ''}${name}${hint}`, `${flag.description ?? ''}${again}`.trim()];
 }

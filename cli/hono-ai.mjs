@@ -12,7 +12,9 @@ else handOver(fileURLToPath(new URL('../node_modules/node/bin/node', import.meta
 
 function handOver(node) {
   if (!existsSync(node)) {
-    console.error(`hono-ai: needs Node 22.19 or later, this is ${process.versions.node}. Get one from https://nodejs.org.`);
+    console.error(
+      `hono-ai: needs Node 22.19 or later, this is ${process.versions.node}. Get one from https://nodejs.org.`,
+    );
     process.exit(1);
   }
   const main = fileURLToPath(new URL('main.ts', import.meta.url));

@@ -3,7 +3,7 @@
 export function nearest(typed: string, known: Iterable<string>): string | undefined {
   const wanted = plain(typed);
   let best: string | undefined;
-  let least = Math.max(1, Math.floor(wanted.length / 3)) + 1;
+  let least = (wanted.length <= 3 ? 1 : Math.max(2, Math.floor(wanted.length / 3))) + 1;
   for (const name of known) {
     const candidate = plain(name);
     const away = candidate.startsWith(wanted) && wanted.length >= 3 ? 1 : distance(wanted, candidate);

@@ -70,7 +70,12 @@ export function createOutput(io: Io, options: { quiet?: boolean; color?: boolean
       if (!stdout.isTTY) return out(rows.map((row) => `${row.map(toCell).join('\t')}\n`).join(''));
       const cells = [head, ...rows].map((row) => row.map((cell) => toCell(sanitize(cell))));
       const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
-      const lines = cells.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd());
+      const lines = cells.map((row) =>
+        row
+          .map((cell, column) => cell.padEnd(widths[column]!))
+          .join('  ')
+          .trimEnd(),
+      );
       out(lines.map((line, index) => `${index === 0 ? paint(true, 'bold', line) : line}\n`).join(''));
     },
     note(text) {
@@ -92,7 +97,10 @@ export function createOutput(io: Io, options: { quiet?: boolean; color?: boolean
     },
     failure({ message, hint }) {
       clearStatus();
-      const lines = [`${paint(stderr.isTTY, 'red', 'hono-ai:')} ${shown(message)}`, ...(hint ? [`  ${shown(hint)}`] : [])];
+      const lines = [
+        `${paint(stderr.isTTY, 'red', 'hono-ai:')} ${shown(message)}`,
+        ...(hint ? [`  ${shown(hint)}`] : []),
+      ];
       stderr.write(`${lines.join('\n')}\n`);
     },
     bold: (text) => paint(stdout.isTTY, 'bold', text),

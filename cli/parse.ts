@@ -105,6 +105,8 @@ function checkWords(words: string[], { path, argument }: Pick<Command, 'path' | 
   if (words.length <= max) return;
   const odd = words[max]!;
   throw usageError(
-    argument ? `${path} takes only ${argument.hint}; “${odd}” is too much.` : `${path} takes no argument; got “${odd}”.`,
+    argument
+      ? `${path} takes only ${argument.hint}; “${odd}” is too much.`
+      : `${path} takes no argument; got “${odd}”.`,
   );
 }

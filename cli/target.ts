@@ -34,7 +34,8 @@ export async function openTarget(invocation: Invocation, signal: AbortSignal): P
     out.note('Other users of this machine can see --key; HONO_AI_API_KEY hides it.');
   }
   const url = flags.url ?? (io.env['HONO_AI_URL'] || undefined);
-  if (url !== undefined) return openRemote(toBaseUrl(url), flags.key ?? (io.env['HONO_AI_API_KEY'] || undefined), signal);
+  if (url !== undefined)
+    return openRemote(toBaseUrl(url), flags.key ?? (io.env['HONO_AI_API_KEY'] || undefined), signal);
   const [{ loadConfig }, { defaultStateDir, findOwner }] = await Promise.all([
     import('../adapters/settings.ts'),
     import('../adapters/state.ts'),

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const mode = process.argv[2] ?? 'test';
 const marker = join(root, 'node_modules', '.hono-ai-setup');
+const QUIET = ['--no-audit', '--no-fund', '--loglevel=error'];
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const wanted = createHash('sha256')
   .update(readFileSync(join(root, 'package-lock.json')))
@@ -25,11 +26,12 @@ function installPackages() {
       ? 'installing what serving needs (about 200 MB, once) …'
       : 'installing what the tests need (about 1 GB, once) …',
   );
-  npm(['ci', '--no-audit', '--no-fund', '--loglevel=error', ...(mode === 'serve' ? ['--omit=dev'] : [])]);
+  // Not `npm ci`: it refuses a lock file that was written where another system's optional binaries were out of reach.
+  npm(['install', '--no-save', ...QUIET, ...(mode === 'serve' ? ['--omit=dev'] : [])]);
   if (mode === 'serve' && !isRecent(process.versions.node)) {
     const version = manifest.devDependencies.node;
     say(`this Node (${process.versions.node}) is too old to serve; adding node@${version} to node_modules …`);
-    npm(['install', '--no-save', '--omit=dev', '--no-audit', '--no-fund', '--loglevel=error', `node@${version}`]);
+    npm(['install', '--no-save', '--omit=dev', ...QUIET, `node@${version}`]);
   }
   writeFileSync(marker, `${wanted} ${mode}`);
 }

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createUpstream, errorText, fetchTransport } from '../src/upstream.ts';
 
 const mock = setupServer();
-beforeAll(() => mock.listen({ onUnhandledRequest: 'error' }));
+beforeAll(() => mock.listen());
 afterEach(() => mock.resetHandlers());
 afterAll(() => mock.close());
 

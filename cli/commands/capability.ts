@@ -17,6 +17,9 @@ const streamFlags: Record<string, Flag> = {
     negated: true,
     description: 'Print the text when it is complete, not while it is made.',
   },
+};
+
+const eventFlags: Record<string, Flag> = {
   'json-stream': { type: 'boolean', description: 'Print each event as a line of JSON, the result last.' },
 };
 
@@ -37,6 +40,7 @@ export function loadGroups(): Record<string, Group> {
 function defineCapabilityCommand(capability: AnyCapability): Command {
   const { id, input, cli, summary, description } = capability;
   const shape = shapes[id] ?? {};
+  const streams = !(capability.chunk instanceof z.ZodNever);
   const about = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' }).properties?.[cli.argument];
   const told = typeof about === 'object' ? about.description : undefined;
   return defineLeaf({
@@ -45,15 +49,23 @@ function defineCapabilityCommand(capability: AnyCapability): Command {
     details: description,
     argument: {
       hint: `[${shape.argument ?? cli.argument.toUpperCase()}…|-]`,
-      description: `${shape.about ?? told ?? ''} Words are joined; - is standard input, and so is what is piped in.`.trim(),
+      description:
+        `${shape.about ?? told ?? ''} Words are joined; - is standard input, and so is what is piped in.`.trim(),
       max: Infinity,
     },
-    flags: { ...toFlags(input, ['stream', ...(shape.hides ?? [])]), ...shape.flags, ...streamFlags },
+    flags: {
+      ...toFlags(input, cli.argument, ['stream', ...(shape.hides ?? [])]),
+      ...shape.flags,
+      ...(streams ? streamFlags : {}),
+      ...eventFlags,
+    },
     async run(invocation) {
       const body = await toBody(capability, shape, invocation);
-      const streams = !(capability.chunk instanceof z.ZodNever);
       const { path } = capability;
-      const { showChunk, showResult } = cli as { showChunk(chunk: unknown): string; showResult(result: unknown): string };
+      const { showChunk, showResult } = cli as {
+        showChunk(chunk: unknown): string;
+        showResult(result: unknown): string;
+      };
       await answer(invocation, { path, body, streams, showChunk, showResult }, toForm(invocation));
     },
   });
@@ -72,7 +84,10 @@ async function toBody(
   if (text !== undefined && fields[argument] !== undefined && !shape.toBody) {
     throw usageError(`Both --${toFlagName(argument)} and words were given; one of them is enough.`);
   }
-  const body = shape.toBody?.(fields, text, flags) ?? { ...fields, ...(text === undefined ? {} : { [argument]: text }) };
+  const body = shape.toBody?.(fields, text, flags) ?? {
+    ...fields,
+    ...(text === undefined ? {} : { [argument]: text }),
+  };
   const checked = input.safeParse(body);
   if (checked.success) return body;
   const issue = checked.error.issues[0]!;
@@ -86,11 +101,7 @@ async function toBody(
 }
 
 /** The words, standard input, or both with a blank line between. */
-async function readArgument(
-  invocation: Invocation,
-  shape: Shape,
-  givenAsFlag: boolean,
-): Promise<string | undefined> {
+async function readArgument(invocation: Invocation, shape: Shape, givenAsFlag: boolean): Promise<string | undefined> {
   const { words, io } = invocation;
   const own = words.filter((word) => word !== '-');
   const asked = own.length < words.length;

@@ -20,7 +20,9 @@ const explain = defineLeaf({
       origin,
     }));
     if (flags.json) {
-      return out.json(Object.fromEntries(rows.map(({ name, value, origin }) => [name, { value: value ?? null, origin }])));
+      return out.json(
+        Object.fromEntries(rows.map(({ name, value, origin }) => [name, { value: value ?? null, origin }])),
+      );
     }
     out.table(
       ['SETTING', 'VALUE', 'ORIGIN'],
@@ -41,7 +43,10 @@ const schema = defineLeaf({
   summary: 'Print the JSON Schema of hono-ai.yaml',
   flags: {},
   async run({ out }) {
-    const fields = Object.entries(settings).map(([name, { schema, about }]) => [name, schema.optional().describe(about)]);
+    const fields = Object.entries(settings).map(([name, { schema, about }]) => [
+      name,
+      schema.optional().describe(about),
+    ]);
     const file = z.strictObject({
       ...(Object.fromEntries(fields) as Record<string, z.ZodType>),
       runtimes: z.array(runtimeEntry).optional().describe('Runtimes beside those that are found or set above.'),

@@ -47,7 +47,12 @@ export const shapes: Record<string, Shape> = {
     about: 'The user’s message; it follows those of --messages.',
     flags: {
       image,
-      system: { type: 'string', alias: 's', valueHint: 'TEXT', description: 'Instructions that come before all messages.' },
+      system: {
+        type: 'string',
+        alias: 's',
+        valueHint: 'TEXT',
+        description: 'Instructions that come before all messages.',
+      },
     },
     appendsStdin: true,
     toBody(fields, argument, flags) {

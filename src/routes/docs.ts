@@ -10,11 +10,11 @@ import { siteCss } from '../http/pages/css.ts';
 import { swaggerInit, swaggerPage } from '../http/pages/swagger.ts';
 import { respond } from '../http/respond.ts';
 
-/** Pages load nothing from elsewhere and run no script, but for the interactive one, whose library writes style attributes. */
+/** Pages load nothing from elsewhere; only the interactive one runs scripts. */
 const PAGE =
   "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const INTERACTIVE =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 export function serveDocs(app: OpenAPIHono<AppEnv>, { version, host, config }: AppOptions): void {
   // Made once, when somebody first reads it: starting need not wait for it.
@@ -25,12 +25,12 @@ export function serveDocs(app: OpenAPIHono<AppEnv>, { version, host, config }: A
     // Ollama's clients look for exactly these words.
     if (!c.req.header('accept')?.includes('text/html'))
       return respond(c, 'Ollama is running', { contentType: 'text/plain; charset=utf-8' });
-    return page(c, landingPage({ version, host, keyRequired: config.api_key !== undefined }));
+    return page(c, landingPage({ version, host, keyRequired: config.api_key !== undefined, baseUrl: originOf(c) }));
   });
   app.get('/openapi.json', (c) =>
     respond(c, JSON.stringify(api()), { contentType: 'application/json', headers: CACHED }),
   );
-  app.get('/redoc', (c) => page(c, readingPage(api())));
+  app.get('/redoc', (c) => page(c, readingPage(api(), { baseUrl: originOf(c) })));
   app.get('/docs', (c) => page(c, swaggerPage(), INTERACTIVE));
   app.get('/llms.txt', (c) => respond(c, llmsText(api(), { version }), { contentType: 'text/plain; charset=utf-8' }));
   app.get('/assets/site.css', (c) => respond(c, siteCss, { contentType: 'text/css; charset=utf-8', headers: CACHED }));
@@ -46,6 +46,11 @@ export function serveDocs(app: OpenAPIHono<AppEnv>, { version, host, config }: A
 }
 
 const CACHED = { 'cache-control': 'public, max-age=300' };
+
+/** Examples on the pages name the address that the reader used. */
+function originOf(c: AppContext): string {
+  return new URL(c.req.url).origin;
+}
 
 function page(c: AppContext, html: string, policy = PAGE): Response {
   return respond(c, html, { contentType: 'text/html; charset=utf-8', headers: { 'content-security-policy': policy } });

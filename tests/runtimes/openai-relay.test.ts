@@ -114,7 +114,7 @@ describe('openai relay', () => {
       ['error-200', { code: 'upstream_error', message: 'The service is currently unavailable' }],
       ['error-first', { code: 'upstream_error', message: 'the sampler failed' }],
       ['garbage', { code: 'upstream_invalid' }],
-      ['rubbish', { code: 'upstream_truncated' }],
+      ['rubbish', { code: 'upstream_invalid' }],
       ['silent', { code: 'upstream_timeout' }],
     ])('fails before the first byte: %s', async (model, expected) => {
       expect(await fail(ask(model))).toMatchObject({ source: 'openai', ...expected });

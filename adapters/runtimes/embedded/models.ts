@@ -175,6 +175,8 @@ export function toModel({ entry, files, size }: Found, loaded: boolean): Model {
     state: loaded ? 'loaded' : ready ? 'ready' : 'available',
     ...(entry.alias && { aliases: [entry.alias] }),
     ...(entry.tiny && { tiny: true }),
+    // llama.cpp's binding gives no log-probabilities; the other engine scores any prompt.
+    ...(entry.kind !== 'embed' && files?.format !== 'gguf' && { echo: true }),
     contextWindow: entry.context,
     ...(size !== undefined && { size }),
     rank: ready ? entry.rank : NOT_DOWNLOADED,

@@ -1,90 +1,99 @@
-// The relay: the caller's bytes go up and the answer's bytes come down untouched, but only a whole answer passes for one.
-import { Buffer } from 'node:buffer';
-import type { Relay } from '../../../src/runtime.ts';
-import type { Upstream } from '../../../src/upstream.ts';
-import { notOpenAI, toAnswer, toMidFailure, truncated, type WireAnswer } from './wire.ts';
+// OpenAI requests passed on as they are: the caller's bytes there, the server's bytes back, and only their end is watched.
+import type { Relay, RelayReply } from '../../../src/runtime.ts';
+import type { Reply, Upstream } from '../../../src/upstream.ts';
+import { GatewayError } from '../../../src/error.ts';
+import { notOpenAI, toObject, toRefusal } from './failure.ts';
+import { assertInlineBody } from './pictures.ts';
+import { toKind, toMistake, toWhole } from './stream.ts';
+import { verifyStream } from './verify.ts';
+import type { WireAnswer } from './wire.ts';
 
-const DONE = 'data: [DONE]';
-const TIGHT_DONE = 'data:[DONE]';
-/** Enough of the end to hold the last events; looked at only when a stream ended without [DONE]. */
-const TAIL_BYTES = 4096;
+const HEADERS = { 'content-type': 'application/json' };
 
-export function createRelay(upstream: Upstream): Relay {
+export function createRelay(upstream: Upstream, maxBytes: number): Relay {
   return async ({ path, body, stream }, { signal }) => {
-    const reply = await upstream.send(path, { body, headers: { 'content-type': 'application/json' }, signal });
-    if (reply.status < 200 || reply.status > 299) throw upstream.failure(reply.status, await reply.text());
-    const contentType = reply.header('content-type') ?? '';
-    if (stream && contentType.includes('text/event-stream')) {
-      return { status: 200, contentType, body: verified(reply.body, upstream.name) };
+    assertInlineBody(body, upstream.name);
+    const reply = await upstream.send(path, { body, headers: HEADERS, signal });
+    if (reply.status < 200 || reply.status > 299) throw await toRefusal(upstream, reply);
+    if (!stream) return relayWhole(reply);
+    const kind = toKind(reply.header('content-type'));
+    if (kind === 'json') return toEvents(toWhole(await reply.text(), upstream));
+    if (kind === 'page') throw await toMistake(reply, upstream);
+    const checked = verifyStream(reply.body, upstream, maxBytes);
+    // The first bytes are waited for, so that a failure in their place still gets a status of its own.
+    const first = await checked.next();
+    if (kind === 'unknown' && !isEvents(first)) {
+      await checked.return();
+      throw notOpenAI(upstream.name);
     }
-    const text = await reply.text();
-    const answer = toAnswer<WireAnswer & { data?: unknown }>(text, upstream);
-    if (!answer.choices && !answer.data) throw notOpenAI(upstream.name);
-    const bytes = new TextEncoder().encode(stream ? toEvents(answer) : text);
-    return { status: 200, contentType: stream ? 'text/event-stream' : 'application/json', body: once(bytes) };
+    return { status: 200, contentType: 'text/event-stream', body: startingWith(first, checked) };
   };
 
-  /** Passes every chunk on as it is. One [DONE] ends the answer, whatever follows it; no [DONE] needs a finish_reason. */
-  async function* verified(body: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
-    let tail = Buffer.alloc(0);
-    for await (const bytes of body) {
-      const chunk = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      const end = findEnd(tail, chunk);
-      if (end !== undefined) {
-        yield end < chunk.length ? bytes.subarray(0, Math.max(end, 0)) : bytes;
-        yield NEWLINES;
-        return;
-      }
-      yield bytes;
-      tail =
-        chunk.length >= TAIL_BYTES
-          ? chunk.subarray(-TAIL_BYTES)
-          : Buffer.concat([tail.subarray(chunk.length - TAIL_BYTES), chunk]);
-    }
-    const said = tail.toString('latin1');
-    if (/(^|\n)data: ?\{"error"/.test(said)) return;
-    if (!/"finish_reason"\s*:\s*"/.test(said)) throw truncated(name);
-    yield new TextEncoder().encode(`${said.endsWith('\n\n') ? '' : '\n\n'}${DONE}\n\n`);
-  }
-
-  /** A server that does not stream answers the whole at once; a reader who asked for events gets them. */
-  function toEvents(answer: WireAnswer): string {
-    if (answer.error) throw toMidFailure(JSON.stringify(answer), upstream);
-    const { choices = [], usage, ...head } = answer as WireAnswer & Record<string, unknown>;
-    const deltas = choices.map((choice, index) => ({
-      index,
-      delta: choice.message,
-      text: choice.text,
-      finish_reason: choice.finish_reason ?? 'stop',
-    }));
-    const event = (value: object) =>
-      `data: ${JSON.stringify({ ...head, object: 'chat.completion.chunk', ...value })}\n\n`;
-    return `${event({ choices: deltas })}${usage ? event({ choices: [], usage }) : ''}${DONE}\n\n`;
+  async function relayWhole(reply: Reply): Promise<RelayReply> {
+    const bytes = await readBytes(reply.body, maxBytes, upstream.name);
+    const answer = toObject<{ choices?: unknown; data?: unknown }>(new TextDecoder().decode(bytes), upstream);
+    if (!Array.isArray(answer.choices) && !Array.isArray(answer.data)) throw notOpenAI(upstream.name);
+    return { status: reply.status, contentType: 'application/json', body: once(bytes) };
   }
 }
 
-const NEWLINES = new Uint8Array([10, 10]);
+/** Who asked for a stream gets one, of a single piece where the server answered whole. */
+function toEvents(whole: WireAnswer): RelayReply {
+  const choices = whole.choices!.map(({ message, ...choice }) => {
+    if (!message) return choice;
+    const tool_calls = message.tool_calls?.map((call, index) => ({ index, ...call }));
+    return { ...choice, delta: tool_calls ? { ...message, tool_calls } : message };
+  });
+  const object = whole.choices!.some(({ message }) => message) ? 'chat.completion.chunk' : 'text_completion';
+  const text = `data: ${JSON.stringify({ ...whole, object, choices })}\n\ndata: [DONE]\n\n`;
+  return { status: 200, contentType: 'text/event-stream', body: once(new TextEncoder().encode(text)) };
+}
 
-/** Where in `chunk` the line `data: [DONE]` ends, if it does; the line may have begun in what came before. */
-function findEnd(before: Buffer, chunk: Buffer): number | undefined {
-  if (!chunk.includes(93)) return undefined;
-  for (const line of [DONE, TIGHT_DONE]) {
-    for (let at = chunk.indexOf(line); at >= 0; at = chunk.indexOf(line, at + 1)) {
-      if (
-        at === 0
-          ? before.length === 0 || before.at(-1) === 10 || before.at(-1) === 13
-          : chunk[at - 1] === 10 || chunk[at - 1] === 13
-      )
-        return at + line.length;
+/** An iterator and not a generator: one hop less for every piece of every stream. */
+function startingWith(
+  first: IteratorResult<Uint8Array, void>,
+  rest: AsyncGenerator<Uint8Array, void>,
+): AsyncIterable<Uint8Array> {
+  let pending: IteratorResult<Uint8Array, void> | undefined = first;
+  return {
+    [Symbol.asyncIterator]: () => ({
+      next() {
+        const taken = pending;
+        if (!taken) return rest.next();
+        pending = undefined;
+        return Promise.resolve(taken);
+      },
+      return: () => rest.return(),
+    }),
+  };
+}
+
+/** Where the content type does not tell, the first line does. */
+function isEvents({ value }: IteratorResult<Uint8Array, void>): boolean {
+  return /^\s*(?:data|event|id|retry|error)?:/.test(new TextDecoder().decode(value?.subarray(0, 64)));
+}
+
+async function readBytes(body: AsyncIterable<Uint8Array>, maxBytes: number, source: string): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const bytes of body) {
+    size += bytes.byteLength;
+    if (size > maxBytes) {
+      throw new GatewayError('upstream_invalid', `${source} sent more than ${maxBytes} bytes.`, {
+        source,
+        retry: false,
+      });
     }
-    const overlap = before.subarray(-line.length);
-    const joined = Buffer.concat([overlap, chunk.subarray(0, line.length)]);
-    const at = joined.indexOf(line);
-    const begins = before.length - overlap.length + at;
-    if (at >= 0 && at < overlap.length && (begins === 0 || before[begins - 1] === 10 || before[begins - 1] === 13))
-      return at + line.length - overlap.length;
+    parts.push(bytes.slice());
   }
-  return undefined;
+  if (parts.length === 1) return parts[0]!;
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -45,7 +45,7 @@ export async function* verifyStream(
       if (mark === -1) {
         const whole = piece[piece.byteLength - 1] === NEWLINE ? piece.byteLength : piece.lastIndexOf(NEWLINE) + 1;
         if (whole > 0) {
-          yield* waiting;
+          if (waitingBytes > 0) yield* waiting;
           yield whole === piece.byteLength ? piece : piece.subarray(0, whole);
           begun = true;
           waiting = [];
@@ -63,9 +63,13 @@ export async function* verifyStream(
       const at = mark - carry.length;
       if (text.startsWith('data:', mark) && text.startsWith(DONE, mark + (text[mark + 5] === ' ' ? 6 : 5))) {
         over = true;
-        void drain(bytes);
-        yield* waiting;
-        yield* endWith(piece, text, mark, carry.length);
+        try {
+          yield* waiting;
+          yield* endWith(piece, text, mark, carry.length);
+        } finally {
+          // Only now: to read on may overwrite the piece.
+          void drain(bytes);
+        }
         return;
       }
       // What waits is the beginning of a line that ends in this piece, or it is the beginning of this very mark.

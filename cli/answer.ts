@@ -70,10 +70,16 @@ function createPrinter({ out }: Invocation, question: Question, form: Form) {
         // In the middle of a line of text a warning waits for the result, which repeats it.
       } else if (event.type === 'warning') {
         if (!printed) warn(event.warning);
-      } else out.status(toStatus(event), event.type === 'progress');
+      } else out.status(toStatus(event), isPassing(event));
     },
     end: () => out.endText(),
   };
+}
+
+/** Worth seeing on a terminal while it lasts, but not a line in a log. */
+function isPassing(event: StatusEvent | ProgressEvent): boolean {
+  if (event.type === 'progress') return true;
+  return event.message === undefined && event.position === undefined && event.state !== 'swapping';
 }
 
 function toStatus(event: StatusEvent | ProgressEvent): string {

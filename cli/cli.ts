@@ -12,7 +12,8 @@ import { commandHelp, groupHelp, rootHelp } from './help.ts';
 /** Never throws, and never ends the process. */
 export async function main(argv: string[], io: Io): Promise<number> {
   // Enough to tell a failure in the asked form, even one of the arguments themselves.
-  const asked = { json: argv.includes('--json'), events: argv.includes('--json-stream') };
+  const flags = argv.includes('--') ? argv.slice(0, argv.indexOf('--')) : argv;
+  const asked = { json: flags.includes('--json'), events: flags.includes('--json-stream') };
   try {
     return await run(argv, io);
   } catch (thrown) {

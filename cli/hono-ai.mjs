@@ -8,7 +8,7 @@ const [major, minor] = process.versions.node.split('.').map(Number);
 const recent = Boolean(process.versions.bun || process.versions.deno) || major > 22 || (major === 22 && minor >= 19);
 
 if (recent) await import('./main.ts');
-else handOver(fileURLToPath(new URL('../node_modules/node/bin/node', import.meta.url)));
+else handOver(fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url)));
 
 function handOver(node) {
   if (!existsSync(node)) {

@@ -55,13 +55,14 @@ async function openRemote(url: string, key: string | undefined, signal: AbortSig
     url,
     async send({ method, path, body, accept }) {
       try {
-        return await transport({
+        const reply = await transport({
           url: url + path,
           method,
           headers: toHeaders(body, accept, key),
           signal,
           ...(body === undefined ? {} : { body }),
         });
+        return { ...reply, body: tellBreaks(reply.body, url, signal) };
       } catch (error) {
         if (signal.aborted) throw error;
         throw new CommandFailure(exitCodes.unavailable, `No gateway answers at ${url}.`, {
@@ -72,6 +73,22 @@ async function openRemote(url: string, key: string | undefined, signal: AbortSig
     },
     close: async () => {},
   };
+}
+
+async function* tellBreaks(
+  body: AsyncIterable<Uint8Array>,
+  url: string,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new CommandFailure(exitCodes.unavailable, `The gateway at ${url} broke off in the middle of its answer.`, {
+      code: 'upstream_terminated',
+      hint: 'It was stopped, or cut this reader off for being too slow.',
+    });
+  }
 }
 
 async function openHere(invocation: Invocation, key: string | undefined, signal: AbortSignal): Promise<Target> {

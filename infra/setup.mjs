@@ -31,7 +31,8 @@ function installPackages() {
   if (mode === 'serve' && !isRecent(process.versions.node)) {
     const version = manifest.devDependencies.node;
     say(`this Node (${process.versions.node}) is too old to serve; adding node@${version} to node_modules …`);
-    npm(['install', '--no-save', '--omit=dev', ...QUIET, `node@${version}`]);
+    // Under another name, because --omit=dev leaves out whatever is a devDependency.
+    npm(['install', '--no-save', '--omit=dev', ...QUIET, `node-runtime@npm:node@${version}`]);
   }
   writeFileSync(marker, `${wanted} ${mode}`);
 }

@@ -219,7 +219,7 @@ function warmth(model: Model): number {
   return model.state === 'loaded' ? 1 : 0;
 }
 
-/** Plain ids go to the first runtime that has them; `runtime/id` always works. */
+/** Plain names go to the first runtime that has them; with `runtime/` before them they always work. */
 function toIndex(shelves: Shelf[]): Map<string, Route> {
   const index = new Map<string, Route>();
   for (const { runtime, models } of shelves) {
@@ -231,7 +231,9 @@ function toIndex(shelves: Shelf[]): Map<string, Route> {
   // After all ids: an alias never hides a model's own name.
   for (const { runtime, models } of shelves) {
     for (const model of models) {
-      for (const alias of model.aliases ?? []) if (!index.has(alias)) index.set(alias, { runtime, model });
+      for (const alias of model.aliases ?? []) {
+        for (const name of [`${runtime.name}/${alias}`, alias]) if (!index.has(name)) index.set(name, { runtime, model });
+      }
     }
   }
   return index;

@@ -30,9 +30,10 @@ const ls = defineLeaf({
     }
     const chosen = new Set(Object.values(defaults));
     out.table(
-      ['MODEL', 'RUNTIME', 'CAN', 'CONTEXT', 'STATE'],
+      ['MODEL', '', 'RUNTIME', 'CAN', 'CONTEXT', 'STATE'],
       models.map(({ id, runtime, capabilities, context_window, state }) => [
-        chosen.has(id) ? `${id} *` : id,
+        id,
+        chosen.has(id) ? '*' : '',
         runtime,
         toShort(capabilities),
         context_window === null ? '-' : String(context_window),

@@ -16,14 +16,22 @@ const CAN: CapabilityId[] = ['text.generate', 'text.chat', 'text.embed'];
 
 /** Models: `echo`, `slow` (one word, then nothing until it is aborted), `broken` (one word, then a failure), `busy`. */
 export function createFakeRuntime(): FakeRuntime {
-  const model = (id: string, rank: number): Model => ({ id, capabilities: CAN, state: 'ready', rank, contextWindow: 4096 });
+  const model = (id: string, rank: number): Model => ({
+    id,
+    capabilities: CAN,
+    state: 'ready',
+    rank,
+    contextWindow: 4096,
+  });
 
   async function* speak(text: string, { model, signal }: Call) {
-    if (model.id === 'busy') throw new GatewayError('overloaded', 'The fake is busy.', { source: 'fake', retryAfter: 1 });
+    if (model.id === 'busy')
+      throw new GatewayError('overloaded', 'The fake is busy.', { source: 'fake', retryAfter: 1 });
     yield { type: 'status' as const, state: 'loading' as const, message: `Loading ${model.id}` };
     for (const word of text.split(/(?<= )/)) {
       yield { type: 'chunk' as const, chunk: { text: word } };
-      if (model.id === 'broken') throw new GatewayError('upstream_terminated', 'The fake broke off.', { source: 'fake' });
+      if (model.id === 'broken')
+        throw new GatewayError('upstream_terminated', 'The fake broke off.', { source: 'fake' });
       if (model.id === 'slow') await untilAborted(signal);
     }
   }

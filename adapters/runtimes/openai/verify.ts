@@ -14,105 +14,152 @@ const FINISH = /finish_reason"\s*:\s*"/;
 const FAILURE_LINE = /(?:^|\n)(?:data|error):([^\n]*)\n/;
 const EVENT_END = /\n\r?\n$/;
 
+type Piece = IteratorResult<Uint8Array, void>;
+
+export interface VerifiedStream extends AsyncIterable<Uint8Array> {
+  next(): Promise<Piece>;
+  return(): Promise<Piece>;
+}
+
 /**
- * Yields the body's own pieces. What follows `data: [DONE]` is dropped; where that is missing after a finish_reason, it
+ * Gives the body's own pieces. What follows `data: [DONE]` is dropped; where that is missing after a finish_reason, it
  * is added. Throws `upstream_truncated` where both are missing, and the failure that the server reports in an event.
  *
- * Every token of every stream comes through here. A piece is looked at as latin1 text, which costs one copy and no
- * decoding; all that is looked for is ASCII, and no byte of a longer character is. A line that is cut waits for its
- * rest, so that whatever has to be said after a failure begins on a line of its own.
+ * Every token of every stream comes through here, so this is an iterator by hand, which costs half of a generator, and
+ * a piece is looked at as latin1 text, which is one copy and no decoding: all that is looked for is ASCII, and no byte
+ * of a longer character is. A line that is cut waits for its rest, so that whatever has to be said after a failure
+ * begins on a line of its own.
  */
-export async function* verifyStream(
+export function verifyStream(
   body: AsyncIterable<Uint8Array>,
   upstream: Upstream,
   maxLineBytes: number,
-): AsyncGenerator<Uint8Array, void> {
-  const bytes = body[Symbol.asyncIterator]();
+): VerifiedStream {
+  const bytes = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array, void>;
+  /** The text before the next piece: all of the line that waits, as far as it matters, or the end of the last event. */
   let carry = '\n\n';
   let waiting: Uint8Array[] = [];
   let waitingBytes = 0;
+  let ready: Uint8Array[] = [];
   let begun = false;
   let finished = false;
-  let over = false;
-  try {
-    for (;;) {
-      const { done, value: piece } = await bytes.next();
-      if (done) break;
-      if (piece.byteLength === 0) continue;
-      const text = carry + toLatin1(piece);
-      const mark = findMark(text);
-      finished ||= FINISH.test(text);
-      if (mark === -1) {
-        const whole = piece[piece.byteLength - 1] === NEWLINE ? piece.byteLength : piece.lastIndexOf(NEWLINE) + 1;
-        if (whole > 0) {
-          if (waitingBytes > 0) yield* waiting;
-          yield whole === piece.byteLength ? piece : piece.subarray(0, whole);
-          begun = true;
-          waiting = [];
-          waitingBytes = 0;
-        }
-        if (whole < piece.byteLength) {
-          // A copy: a transport may fill the same memory again.
-          waiting.push(piece.slice(whole));
-          waitingBytes += piece.byteLength - whole;
-          if (waitingBytes > maxLineBytes) throw tooLong(maxLineBytes, upstream.name);
-        }
-        carry = text.slice(whole === piece.byteLength ? -4 : -CARRIED);
-        continue;
-      }
-      const at = mark - carry.length;
-      if (text.startsWith('data:', mark) && text.startsWith(DONE, mark + (text[mark + 5] === ' ' ? 6 : 5))) {
-        over = true;
-        try {
-          yield* waiting;
-          yield* endWith(piece, text, mark, carry.length);
-        } finally {
-          // Only now: to read on may overwrite the piece.
-          void drain(bytes);
-        }
-        return;
-      }
-      // What waits is the beginning of a line that ends in this piece, or it is the beginning of this very mark.
-      if (at > 0) {
-        yield* waiting;
-        yield piece.subarray(0, at);
-        begun = true;
-      }
-      carry = text.slice(0, mark).slice(-4);
+  let ending: AsyncGenerator<Uint8Array, void> | undefined;
+
+  function next(): Promise<Piece> {
+    const piece = ready.shift();
+    if (piece !== undefined) return Promise.resolve({ done: false, value: piece });
+    return ending ? ending.next() : bytes.next().then(look, (error: unknown) => end(fail(error)));
+  }
+
+  function look(result: Piece): Piece | Promise<Piece> {
+    if (result.done) return end(endOfBody());
+    const piece = result.value;
+    const text = waitingBytes === 0 ? toLatin1(piece) : carry + toLatin1(piece);
+    const mark = findMark(text, waitingBytes === 0);
+    finished ||= FINISH.test(text);
+    if (mark !== -1) return end(endAt(piece, text, mark));
+    if (waitingBytes > 0 || piece[piece.byteLength - 1] !== NEWLINE) return holdBack(piece, text);
+    begun = true;
+    carry = text.length < 4 ? (carry + text).slice(-4) : text.slice(-4);
+    return result;
+  }
+
+  /** Lets the whole lines go and keeps what is left, as a copy: a transport may fill the same memory again. */
+  function holdBack(piece: Uint8Array, text: string): Promise<Piece> {
+    const whole = piece.lastIndexOf(NEWLINE) + 1;
+    if (whole > 0) {
+      ready = [...waiting, piece.subarray(0, whole)];
+      begun = true;
       waiting = [];
       waitingBytes = 0;
-      over = true;
-      throw toLateFailure(await readError(text.slice(mark), bytes), upstream);
     }
-    over = true;
-    if (waitingBytes > 0 && !isWholeLine(waiting)) throw truncated(upstream.name);
-    if (!finished) throw truncated(upstream.name);
+    if (whole < piece.byteLength) {
+      waiting.push(piece.slice(whole));
+      waitingBytes += piece.byteLength - whole;
+    }
+    carry = (waitingBytes === 0 || text.length >= CARRIED ? text : carry.slice(-4) + text).slice(-CARRIED);
+    return waitingBytes > maxLineBytes ? end(fail(tooLong(maxLineBytes, upstream.name))) : next();
+  }
+
+  function end(how: AsyncGenerator<Uint8Array, void>): Promise<Piece> {
+    ending = how;
+    return next();
+  }
+
+  async function* endAt(piece: Uint8Array, text: string, mark: number): AsyncGenerator<Uint8Array, void> {
+    const carried = waitingBytes === 0 ? 0 : carry.length;
+    if (text.startsWith('d', mark) && text.startsWith(DONE, valueAt(text, mark))) {
+      const lineEnd = (carried === 0 ? carry + text.slice(0, mark) : text.slice(0, mark)).endsWith('\r\n')
+        ? '\r\n'
+        : '\n';
+      try {
+        yield* waiting;
+        yield* cutAfter(piece, text.slice(valueAt(text, mark) + DONE.length), lineEnd);
+      } finally {
+        // Only now: to read on may overwrite the piece.
+        void drain(bytes);
+      }
+      return;
+    }
+    // What waits is the beginning of a line that ends in this piece, or else the beginning of this very mark.
+    const at = mark - carried;
+    if (at > 0) {
+      yield* waiting;
+      yield piece.subarray(0, at);
+      begun = true;
+      carry = text.slice(0, mark);
+    }
+    waitingBytes = 0;
+    yield* fail(toLateFailure(await readError(text.slice(mark), bytes), upstream));
+  }
+
+  async function* endOfBody(): AsyncGenerator<Uint8Array, void> {
+    if (!finished || (waitingBytes > 0 && !isWholeLine(waiting))) return yield* fail(truncated(upstream.name));
     yield* waiting;
     const gap = waitingBytes > 0 ? '\n\n' : EVENT_END.test(carry) ? '' : '\n';
     yield Buffer.from(`${gap}data: ${DONE}\n\n`);
-  } catch (error) {
-    over = true;
-    if (begun && !(waitingBytes === 0 && EVENT_END.test(carry))) yield Buffer.from('\n');
-    throw error;
-  } finally {
-    if (!over) await bytes.return?.();
   }
+
+  /** After the end of an event, so that the next line is not taken for a part of it. */
+  async function* fail(error: unknown): AsyncGenerator<Uint8Array, never> {
+    if (begun && (waitingBytes > 0 || !EVENT_END.test(carry))) yield Buffer.from('\n');
+    throw error;
+  }
+
+  const stream: VerifiedStream = {
+    next,
+    async return() {
+      ready = [];
+      if (ending) return ending.return();
+      ending = nothing();
+      await bytes.return?.();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]: () => stream,
+  };
+  return stream;
 }
 
 /** Where the first line begins that ends the stream or reports a failure; -1 where there is none. */
-function findMark(text: string): number {
-  for (let line = text.indexOf('\n') + 1; line !== 0; line = text.indexOf('\n', line) + 1) {
+function findMark(text: string, atLineStart: boolean): number {
+  for (let line = atLineStart ? 0 : text.indexOf('\n') + 1; ; line = text.indexOf('\n', line) + 1) {
+    if (line === 0 && !(atLineStart && text !== '')) return -1;
     const first = text.charCodeAt(line);
     if (first === 0x64 /* d */) {
-      const at = text.charCodeAt(line + 5) === 0x20 ? line + 6 : line + 5;
+      const at = valueAt(text, line);
       const value = text.charCodeAt(at);
       if (value === 0x5b /* [ */ && text.startsWith(DONE, at) && text.startsWith('data:', line)) return line;
       if (value === 0x7b /* { */ && text.startsWith('"error"', at + 1) && isSet(text, at + 8)) return line;
     } else if (first === 0x65 /* e */) {
       if (text.startsWith('error:', line) || /^event: ?error/.test(text.slice(line, line + 12))) return line;
     }
+    atLineStart = false;
   }
-  return -1;
+}
+
+/** Where the value of a `data:` line begins. */
+function valueAt(text: string, line: number): number {
+  return text.charCodeAt(line + 5) === 0x20 ? line + 6 : line + 5;
 }
 
 /** `"error":null` and `"error":false` are no failures. */
@@ -121,14 +168,12 @@ function isSet(text: string, at: number): boolean {
   return value !== null && value[1] !== 'n' && value[1] !== 'f';
 }
 
-/** The piece up to the end of its [DONE] event, and what the event lacks of its line ends, in the manner of the stream. */
-function* endWith(piece: Uint8Array, text: string, mark: number, carried: number): Generator<Uint8Array> {
-  const lineEnd = text.charCodeAt(mark - 2) === 0x0d ? '\r\n' : '\n';
+/** The piece up to the end of the event that `rest` begins within, and what the event lacks of its line ends. */
+function* cutAfter(piece: Uint8Array, rest: string, lineEnd: string): Generator<Uint8Array> {
   const wanted = lineEnd + lineEnd;
-  const end = text.indexOf(DONE, mark) + DONE.length;
   let there = 0;
-  while (there < wanted.length && text[end + there] === wanted[there]) there++;
-  const cut = end + there - carried;
+  while (there < wanted.length && rest[there] === wanted[there]) there++;
+  const cut = piece.byteLength - rest.length + there;
   yield cut === piece.byteLength ? piece : piece.subarray(0, cut);
   if (there < wanted.length) yield Buffer.from(wanted.slice(there));
 }
@@ -172,3 +217,5 @@ function tooLong(maxBytes: number, source: string): GatewayError {
     retry: false,
   });
 }
+
+async function* nothing(): AsyncGenerator<Uint8Array, void> {}

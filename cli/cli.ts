@@ -18,6 +18,8 @@ export async function main(argv: string[], io: Io): Promise<number> {
     return await run(argv, io);
   } catch (thrown) {
     const failure = toCommandFailure(thrown);
+    // `… | head` has seen enough: there is nobody to tell, and nothing went wrong.
+    if ((io.signal.reason as { code?: string } | undefined)?.code === 'EPIPE') return exitCodes.ok;
     const out = createOutput(io, {});
     if (asked.json || asked.events) {
       const { message, code, hint, fields } = failure;

@@ -18,15 +18,15 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // `… | head` has seen enough: no failure, but nothing to work for either.
   readerLeft = error.code === 'EPIPE';
-  if (!readerLeft) process.stderr.write(`hono-ai: standard output cannot be written: ${error.code}\n`);
-  if (stop.signal.aborted || !readerLeft) process.exit(readerLeft ? exitCodes.ok : exitCodes.failure);
-  stop.abort();
+  if (readerLeft) return stop.abort(error);
+  process.stderr.write(`hono-ai: standard output cannot be written: ${error.code}\n`);
+  process.exit(exitCodes.failure);
 });
 process.stderr.on('error', () => {});
 
 const code = await main(process.argv.slice(2), createIo());
 await flush(process.stdout);
-process.exit(readerLeft ? exitCodes.ok : code);
+process.exit(code);
 
 function createIo(): Io {
   return {
@@ -49,7 +49,8 @@ function createIo(): Io {
 function toSink(stream: NodeJS.WriteStream): Sink {
   return {
     isTTY: stream.isTTY === true,
-    columns: stream.columns ?? 80,
+    // A terminal may say that it has none.
+    columns: stream.columns || 80,
     write: (data) => void stream.write(data),
   };
 }

@@ -104,8 +104,7 @@ async function openHere(invocation: Invocation, key: string | undefined, signal:
     env,
     transport: host.transport,
     host: host.name,
-    // A line for each request is for servers; here the command itself says how it went.
-    log: createLog(env['HONO_AI_LOG_LEVEL'] === 'debug' ? 'debug' : 'silent'),
+    log: createLog(toLogLevel(env['HONO_AI_LOG_LEVEL'])),
     ...(io.runtimes ? { runtimes: io.runtimes } : {}),
   });
   return {
@@ -218,6 +217,11 @@ function toHeaders(
     ...(accept === undefined ? {} : { accept }),
     ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
   };
+}
+
+/** A line for each request is for servers: here the command itself says how it went, but not what nobody foresaw. */
+function toLogLevel(asked: string | undefined): 'debug' | 'error' | 'silent' {
+  return asked === 'debug' || asked === 'silent' ? asked : 'error';
 }
 
 function toBaseUrl(text: string): string {

@@ -232,7 +232,8 @@ function toIndex(shelves: Shelf[]): Map<string, Route> {
   for (const { runtime, models } of shelves) {
     for (const model of models) {
       for (const alias of model.aliases ?? []) {
-        for (const name of [`${runtime.name}/${alias}`, alias]) if (!index.has(name)) index.set(name, { runtime, model });
+        for (const name of [`${runtime.name}/${alias}`, alias])
+          if (!index.has(name)) index.set(name, { runtime, model });
       }
     }
   }

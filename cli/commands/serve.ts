@@ -122,7 +122,8 @@ async function drain({ out }: Invocation, { gateway, config }: OpenGateway, list
   listening.stop();
   await gateway.drain(config.drain_ms);
   if (running > 0) await new Promise((resolve) => setTimeout(resolve, LAST_BYTES_MS));
-  await listening.close();
+  // Past the limit, what still runs is cut. Where nothing does there is nothing to cut.
+  if (gateway.active() > 0) await listening.close();
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -161,7 +161,9 @@ describe('pipes', () => {
     const script = `${command} ${join(root, 'cli/main.ts')} text gen hi -m slow -q | head -c 5; echo " ended with \${PIPESTATUS[0]}"`;
     const shell = startProcess('bash', ['-c', script], { ...home.env, OLLAMA_HOST: ollama.url });
     started.push(shell);
-    expect((await shell.done).stdout).toMatch(/^.{5} ended with 0\n$/s);
+    const { stdout, stderr } = await shell.done;
+    expect(stdout).toMatch(/^.{5} ended with 0\n$/s);
+    expect(stderr).toBe('');
     await eventually('the runtime was told', () => ollama.aborts() === 1, 5000);
   });
 

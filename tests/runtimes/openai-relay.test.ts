@@ -262,7 +262,10 @@ describe('openai relay, piece by piece', () => {
   it('gives the same bytes and the same end however the bytes are cut', async () => {
     const middle = fc.array(
       fc.oneof(
-        fc.string({ unit: 'grapheme', maxLength: 100 }).map((text) => chunk(text)),
+        fc
+          .string({ unit: 'grapheme', maxLength: 100 })
+          .filter((text) => !text.includes('\uFFFD'))
+          .map((text) => chunk(text)),
         fc.constantFrom(
           ': ping',
           'event: x',

@@ -81,7 +81,10 @@ describe('sse', () => {
 
   it('gives the same events however the bytes are cut', async () => {
     const line = fc.oneof(
-      fc.string({ unit: 'grapheme' }).map((text) => `data: ${JSON.stringify({ text })}`),
+      fc
+        .string({ unit: 'grapheme' })
+        .filter((text) => !text.includes('\uFFFD'))
+        .map((text) => `data: ${JSON.stringify({ text })}`),
       fc.constantFrom(
         ': ping',
         ':',

@@ -66,6 +66,7 @@ export function verifyStream(
 
   /** Lets the whole lines go and keeps what is left, as a copy: a transport may fill the same memory again. */
   function holdBack(piece: Uint8Array, text: string): Promise<Piece> {
+    const context = waitingBytes === 0 && text.length < CARRIED ? carry.slice(-4) + text : text;
     const whole = piece.lastIndexOf(NEWLINE) + 1;
     if (whole > 0) {
       ready = [...waiting, piece.subarray(0, whole)];
@@ -77,7 +78,7 @@ export function verifyStream(
       waiting.push(piece.slice(whole));
       waitingBytes += piece.byteLength - whole;
     }
-    carry = (waitingBytes === 0 || text.length >= CARRIED ? text : carry.slice(-4) + text).slice(-CARRIED);
+    carry = context.slice(-CARRIED);
     return waitingBytes > maxLineBytes ? end(fail(tooLong(maxLineBytes, upstream.name))) : next();
   }
 
@@ -88,10 +89,9 @@ export function verifyStream(
 
   async function* endAt(piece: Uint8Array, text: string, mark: number): AsyncGenerator<Uint8Array, void> {
     const carried = waitingBytes === 0 ? 0 : carry.length;
+    const before = (carried === 0 ? carry : '') + text.slice(0, mark);
     if (text.startsWith('d', mark) && text.startsWith(DONE, valueAt(text, mark))) {
-      const lineEnd = (carried === 0 ? carry + text.slice(0, mark) : text.slice(0, mark)).endsWith('\r\n')
-        ? '\r\n'
-        : '\n';
+      const lineEnd = before.endsWith('\r\n') ? '\r\n' : '\n';
       try {
         yield* waiting;
         yield* cutAfter(piece, text.slice(valueAt(text, mark) + DONE.length), lineEnd);
@@ -107,8 +107,8 @@ export function verifyStream(
       yield* waiting;
       yield piece.subarray(0, at);
       begun = true;
-      carry = text.slice(0, mark);
     }
+    carry = before;
     waitingBytes = 0;
     yield* fail(toLateFailure(await readError(text.slice(mark), bytes), upstream));
   }

@@ -91,7 +91,9 @@ async function chatCompletions(c: AppContext): Promise<Response> {
   const { bytes, body } = await readObject(c);
   const input = toInput(textChat.input, toChatInput(body));
   const n = toCount(body['n']);
-  if (n === 1) {
+  // Servers differ in how they write tool calls (no index, no id, arguments as an object), and SDKs break on that: those
+  // answers are translated, which sets them right. Several answers at once few servers can give.
+  if (n === 1 && !input.tools?.length) {
     const relayed = await relay(c, { capability: 'text.chat', path: '/chat/completions', body, bytes });
     if (relayed) return relayed;
   }

@@ -1,0 +1,52 @@
+// Every capability through one surface: real answers of the embedded runtime, and the same ones everywhere.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { capabilities, type CapabilityId } from '../../src/capabilities/index.ts';
+
+/** A way to ask: HTTP in process, HTTP over a socket, the command line. */
+export interface Surface {
+  call(id: CapabilityId, input: Record<string, unknown>): Promise<Record<string, unknown>>;
+  close(): Promise<void>;
+}
+
+const FIXED = { seed: 11, temperature: 0, max_tokens: 40 };
+
+/** Asked of every surface; the answers must be equal to the letter on all of them. */
+export const requests: [CapabilityId, Record<string, unknown>][] = [
+  ['text.generate', { prompt: 'Tell a story for children about a fox.', ...FIXED }],
+  ['text.generate', { prompt: 'Tell me a bedtime story.', seed: 3, temperature: 0.9, max_tokens: 40 }],
+  ['text.chat', { messages: [{ role: 'user', content: 'Who are you?' }], ...FIXED }],
+  ['text.story', { prompt: 'a bear', audience: 'children', length: 'short', seed: 5 }],
+  ['text.story', { prompt: 'a captain', audience: 'young', length: 'short', seed: 5 }],
+  ['text.story', { prompt: 'society', audience: 'adult', length: 'short', seed: 5 }],
+  ['text.edit', { text: 'The fox run home.', instruction: 'Correct the grammar.', ...FIXED }],
+  ['text.evaluate', { text: 'The fox ran home. It was happy.', criteria: ['clarity'], seed: 1 }],
+  ['text.embed', { input: ['a dog', 'a puppy', 'a car'] }],
+];
+
+/** The answers of the first surface that was asked in this process, for the others to equal. */
+const answers = new Map<string, unknown>();
+
+export function testSurface(name: string, open: () => Promise<Surface>): void {
+  describe(`surface: ${name}`, () => {
+    let surface: Surface;
+    beforeAll(async () => {
+      surface = await open();
+    });
+    afterAll(() => surface?.close());
+
+    it.each(requests)('%s %j', { timeout: 60_000 }, async (id, input) => {
+      const output = await surface.call(id, input);
+      expect(capabilities[id].output.safeParse(output).error).toBeUndefined();
+      expect(output['runtime']).toBe('embedded');
+      expect(output['model']).toBe(id === 'text.embed' ? 'tiny-embed' : 'tiny-story');
+      const key = JSON.stringify([id, input]);
+      if (!answers.has(key)) answers.set(key, output);
+      expect(output).toEqual(answers.get(key));
+    });
+
+    it('tells models apart that are too small for what is asked', async () => {
+      const output = await surface.call(...requests.find(([id]) => id === 'text.evaluate')!);
+      expect(JSON.stringify(output['warnings'])).toContain('too small to judge');
+    });
+  });
+}

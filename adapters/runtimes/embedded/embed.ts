@@ -28,7 +28,8 @@ export async function loadTinyEmbedder(dir: string): Promise<TinyEmbedder> {
         const start = row * TINY_DIMENSIONS;
         for (let at = 0; at < TINY_DIMENSIONS; at++) sum[at]! += weights[start + at]! * scale;
       }
-      const length = Math.hypot(...sum) || 1;
+      // Not Math.hypot: engines round it differently, and the same text must have the same vector on all of them.
+      const length = Math.sqrt(sum.reduce((total, value) => total + value * value, 0)) || 1;
       return { vector: Array.from(sum, (value) => value / length), tokens: words.length, cut };
     },
   };

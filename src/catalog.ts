@@ -246,7 +246,7 @@ function nearest(name: string, known: string[]): string[] {
   return [...new Set(known)]
     .map((id) => ({ id, distance: id.toLowerCase().includes(wanted) ? 0 : distance(wanted, id.toLowerCase()) }))
     .filter(({ distance }) => distance <= Math.max(2, wanted.length / 3))
-    .sort((a, b) => a.distance - b.distance)
+    .toSorted((a, b) => a.distance - b.distance)
     .slice(0, 3)
     .map(({ id }) => id);
 }

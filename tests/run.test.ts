@@ -95,6 +95,7 @@ describe('run', () => {
     const empty = start(async function* () {});
     await expect(empty.started).rejects.toMatchObject({ code: 'upstream_truncated' });
     const broken = start(async function* () {
+      yield { type: 'status', state: 'running' };
       throw new TypeError('x is not a function');
     });
     await expect(broken.result).rejects.toMatchObject({

@@ -7,26 +7,28 @@ const SHELLS = ['bash', 'zsh', 'fish'];
 /** Names come from the gateway, so they are only ever read as lines, never evaluated. */
 const MODELS = 'hono-ai models ls --ids -q --timeout 5 2>/dev/null';
 
-export const completion = defineLeaf({
-  path: 'completion',
-  summary: 'Print the completion script of a shell',
-  details:
-    'bash: source <(hono-ai completion bash). zsh: source <(hono-ai completion zsh) after compinit. fish: hono-ai completion fish | source.',
-  argument: { hint: 'bash|zsh|fish', max: 1 },
-  flags: {},
-  async run({ words, io }) {
-    const [shell = ''] = words;
-    const { loadCommands } = await import('./index.ts');
-    const commands = await loadCommands();
-    if (shell === 'bash') io.stdout.write(toBash(commands));
-    else if (shell === 'zsh') io.stdout.write(toZsh(commands));
-    else if (shell === 'fish') io.stdout.write(toFish(commands));
-    else {
-      const near = nearest(shell, SHELLS);
-      throw usageError(`completion needs one of ${SHELLS.join(', ')}.`, near && `Did you mean ${near}?`);
-    }
-  },
-});
+/** The tree comes from outside: this command is itself a part of it. */
+export function createCompletion(loadCommands: () => Promise<Command[]>): Command {
+  return defineLeaf({
+    path: 'completion',
+    summary: 'Print the completion script of a shell',
+    details:
+      'bash: source <(hono-ai completion bash). zsh: source <(hono-ai completion zsh) after compinit. fish: hono-ai completion fish | source.',
+    argument: { hint: 'bash|zsh|fish', max: 1 },
+    flags: {},
+    async run({ words, io }) {
+      const [shell = ''] = words;
+      const commands = await loadCommands();
+      if (shell === 'bash') io.stdout.write(toBash(commands));
+      else if (shell === 'zsh') io.stdout.write(toZsh(commands));
+      else if (shell === 'fish') io.stdout.write(toFish(commands));
+      else {
+        const near = nearest(shell, SHELLS);
+        throw usageError(`completion needs one of ${SHELLS.join(', ')}.`, near && `Did you mean ${near}?`);
+      }
+    },
+  });
+}
 
 interface Values {
   /** As a pattern of the shells' `case`: `--model|-m`. */

@@ -9,7 +9,7 @@ const local: Record<string, () => Promise<Found>> = {
   status: async () => (await import('./status.ts')).status,
   config: async () => (await import('./config.ts')).config,
   api: async () => (await import('./api.ts')).api,
-  completion: async () => (await import('./completion.ts')).completion,
+  completion: async () => (await import('./completion.ts')).createCompletion(loadCommands),
   version: async () => (await import('./version.ts')).version,
 };
 

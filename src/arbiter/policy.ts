@@ -53,7 +53,7 @@ export function decide({ want, held, budget, swapping }: Snapshot): Decision {
     budget === undefined ? models.length === 0 : total(models) + want.footprint <= budget;
   if (fits(held)) return { do: 'grant' };
   // 5
-  const idle = held.filter((model) => model.leases === 0).sort((a, b) => a.usedAt - b.usedAt);
+  const idle = held.filter((model) => model.leases === 0).toSorted((a, b) => a.usedAt - b.usedAt);
   const victims: Held[] = [];
   for (const model of idle) {
     victims.push(model);

@@ -69,7 +69,7 @@ function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
     .map((issues) => issues[0])
     .filter((inner) => inner !== undefined)
     .map(deepest);
-  const best = branches.sort((a, b) => b.path.length - a.path.length)[0];
+  const best = branches.toSorted((a, b) => b.path.length - a.path.length)[0];
   if (!best || best.path.length === 0) return issue;
   return { ...best, path: [...issue.path, ...best.path] };
 }

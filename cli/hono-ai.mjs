@@ -2,10 +2,14 @@
 // The installed command: plain JavaScript, so that a Node that is too old can say so, or hand over to one that is not.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import * as nodeModule from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 const [major, minor] = process.versions.node.split('.').map(Number);
 const recent = Boolean(process.versions.bun || process.versions.deno) || major > 22 || (major === 22 && minor >= 19);
+
+// The source runs as it is; remembering its compiled form halves the time of every later start.
+nodeModule.enableCompileCache?.();
 
 if (recent) await import('./main.ts');
 else handOver(fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url)));

@@ -1,5 +1,5 @@
 // The app on Deno.
-import { fetchTransport } from '../../src/upstream.ts';
+import { byobTransport } from '../transports/byob.ts';
 import type { Host } from './host.ts';
 
 interface DenoServer {
@@ -16,17 +16,21 @@ declare const Deno: {
 
 export const host: Host = {
   name: `deno ${typeof Deno === 'undefined' ? '' : Deno.version.deno}`,
-  transport: fetchTransport,
+  transport: byobTransport,
   listen: async ({ app, hostname, port }) => {
     const cut = new AbortController();
+    let ended = false;
     const server = Deno.serve({ hostname, port, signal: cut.signal, onListen: () => {} }, (request) =>
       app.fetch(request),
     );
     return {
       hostname,
       port: server.addr.port,
-      stop: () => void server.shutdown(),
-      close: async () => cut.abort(),
+      stop: () => void server.shutdown().then(() => (ended = true)),
+      // To cut what has ended by itself is an error that nobody could catch.
+      close: async () => {
+        if (!ended) cut.abort();
+      },
     };
   },
 };

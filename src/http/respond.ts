@@ -52,8 +52,8 @@ export function toErrorBody(error: GatewayError, requestId: string) {
 }
 
 export interface EventStream {
-  /** Commits when it resolves; while it has not, a failure still gets its own HTTP status. */
-  ready: Promise<unknown>;
+  /** Commits when it resolves, at once if absent; while it has not, a failure still gets its own HTTP status. */
+  ready?: Promise<unknown>;
   /** Encoded events. */
   body: AsyncIterable<Piece>;
   /** What is sent when `body` throws. */
@@ -66,10 +66,7 @@ export interface EventStream {
 /** Server-sent events. Headers go out with the first event, or with the first heartbeat if that comes sooner. */
 export async function respondEvents(c: AppContext, stream: EventStream): Promise<Response> {
   const { heartbeat_ms, max_backlog } = c.var.app.config;
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const beat = new Promise<'beat'>((resolve) => (timer = setTimeout(resolve, heartbeat_ms, 'beat')));
-  const first = await Promise.race([stream.ready, beat]).finally(() => clearTimeout(timer));
-  stream.ready.catch(() => {});
+  const waiting = stream.ready !== undefined && !(await within(heartbeat_ms, stream.ready));
   const headers = {
     ...c.var.headers,
     'content-type': 'text/event-stream; charset=utf-8',
@@ -79,7 +76,7 @@ export async function respondEvents(c: AppContext, stream: EventStream): Promise
   };
   const finish = logAtEnd(c);
   async function* body(): AsyncGenerator<Piece> {
-    if (first === 'beat') yield PING;
+    if (waiting) yield PING;
     let error: GatewayError | undefined;
     try {
       yield* stream.body;
@@ -98,6 +95,15 @@ export async function respondEvents(c: AppContext, stream: EventStream): Promise
     maxBacklog: max_backlog,
     onGone: stream.onGone,
   });
+}
+
+/** Whether it resolves within `ms`; throws if it rejects within. */
+async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => (timer = setTimeout(resolve, ms, false)));
+  // A failure after that comes out of the body; here nobody is left to hear it.
+  promise.catch(() => {});
+  return Promise.race([promise.then(() => true), late]).finally(() => clearTimeout(timer));
 }
 
 /** Bytes as they come; a failure cuts the connection, so that nobody takes half for whole. */

@@ -58,7 +58,6 @@ export async function relay(
   const relayed = await within(config.heartbeat_ms, sent);
   if (relayed === undefined) return undefined;
   return respondEvents(c, {
-    ready: Promise.resolve(),
     headers: () => (relayed === 'late' ? {} : toHeaders(c, relayed)),
     body: passOn(sent),
     onError: (error) => `data: ${JSON.stringify(toErrorBody(error, c.var.requestId))}\n\n`,

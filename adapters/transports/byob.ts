@@ -11,12 +11,17 @@ export const byobTransport: Transport = async (request) => {
 
 async function* read(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = body.getReader({ mode: 'byob' });
+  let buffer = new Uint8Array(BUFFER_BYTES);
   try {
     for (;;) {
-      // A new buffer each time: what was handed out may still be waiting for a slow reader.
-      const { done, value } = await reader.read(new Uint8Array(BUFFER_BYTES));
-      if (value?.byteLength) yield value.byteLength < BUFFER_BYTES / 4 ? value.slice() : value;
-      if (done) return;
+      const { done, value } = await reader.read(buffer);
+      if (done || !value) return;
+      // What is handed out may still be waiting for a slow reader. Little is copied, so that the memory can be used
+      // again; much is given away.
+      const small = value.byteLength < BUFFER_BYTES / 4;
+      const bytes = small ? value.slice() : value;
+      buffer = small ? new Uint8Array(value.buffer) : new Uint8Array(BUFFER_BYTES);
+      yield bytes;
     }
   } finally {
     // A reader that stopped early must free the connection; at the end there is nothing left to cancel.

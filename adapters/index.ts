@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp, type App } from '../src/app.ts';
 import { createArbiter } from '../src/arbiter/arbiter.ts';
+import { capabilities, capabilityIds, type CapabilityId } from '../src/capabilities/index.ts';
 import { createCatalog } from '../src/catalog.ts';
-import type { Config, Origin } from '../src/config.ts';
+import { ConfigError, type Config, type Origin } from '../src/config.ts';
 import { createGateway, type Gateway } from '../src/gateway.ts';
 import type { Log } from '../src/http/context.ts';
 import type { GpuTenant, RuntimeAdapter } from '../src/runtime.ts';
@@ -85,14 +86,12 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
   };
 }
 
-function toDefaults(config: Config) {
-  const defaults = {
-    'text.generate': config.default_generate,
-    'text.chat': config.default_chat,
-    'text.edit': config.default_edit,
-    'text.evaluate': config.default_evaluate,
-    'text.story': config.default_story,
-    'text.embed': config.default_embed,
-  };
-  return Object.fromEntries(Object.entries(defaults).filter(([, model]) => model !== undefined));
+/** Throws a ConfigError for a default of something that cannot be asked. */
+function toDefaults({ defaults }: Config): Partial<Record<CapabilityId, string>> {
+  for (const id of Object.keys(defaults)) {
+    if (!(id in capabilities)) {
+      throw new ConfigError(`defaults: there is no capability "${id}"; there are ${capabilityIds.join(', ')}`);
+    }
+  }
+  return defaults;
 }

@@ -125,12 +125,6 @@ export const settings = {
     bytes,
     'Memory of the card that models may use, e.g. 11GB. Unset: read from an AMD card, else one model on the card at a time.',
   ),
-  default_generate: optional('HONO_AI_DEFAULT_GENERATE', z.string(), 'Default model of text.generate.'),
-  default_chat: optional('HONO_AI_DEFAULT_CHAT', z.string(), 'Default model of text.chat.'),
-  default_edit: optional('HONO_AI_DEFAULT_EDIT', z.string(), 'Default model of text.edit.'),
-  default_evaluate: optional('HONO_AI_DEFAULT_EVALUATE', z.string(), 'Default model of text.evaluate.'),
-  default_story: optional('HONO_AI_DEFAULT_STORY', z.string(), 'Default model of text.story.'),
-  default_embed: optional('HONO_AI_DEFAULT_EMBED', z.string(), 'Default model of text.embed.'),
   max_body: setting('HONO_AI_MAX_BODY', bytes, '32MB', 'Largest request body.'),
   max_reply: setting('HONO_AI_MAX_REPLY', bytes, '64MB', 'Largest answer of a runtime that is held in memory.'),
   max_backlog: setting(
@@ -217,6 +211,8 @@ export type Config = Defaulted & {
   runtimes: RuntimeEntry[];
   /** Alias → model id. */
   aliases: Record<string, string>;
+  /** Capability → the model that answers where a request names none. */
+  defaults: Record<string, string>;
 };
 
 /** Where a value came from. */
@@ -232,6 +228,7 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
+const DEFAULT_PREFIX = 'HONO_AI_DEFAULT_';
 const WEAK_KEYS = /^(changeme|change-me|test-token|secret|password|example|your-?key|sk-your.*)/i;
 
 /** flags > environment > file > defaults. Throws a ConfigError for anything unknown or malformed. */
@@ -242,7 +239,7 @@ export function resolveConfig(sources: {
 }): Resolved {
   const { flags = {}, env, file } = sources;
   const content = toFileContent(file);
-  const known = new Set([...Object.keys(settings), 'runtimes', 'aliases']);
+  const known = new Set([...Object.keys(settings), 'runtimes', 'aliases', 'defaults']);
   for (const key of Object.keys(content)) {
     if (!known.has(key)) throw new ConfigError(`${file!.name}: unknown setting "${key}"${suggestion(key, known)}`);
   }
@@ -261,12 +258,20 @@ export function resolveConfig(sources: {
   }
   const runtimes = z.array(runtimeEntry).safeParse(content['runtimes'] ?? []);
   if (!runtimes.success) throw new ConfigError(`${file!.name}: runtimes: ${z.prettifyError(runtimes.error)}`);
-  const aliases = z.record(z.string().min(1), z.string().min(1)).safeParse(content['aliases'] ?? {});
-  if (!aliases.success) throw new ConfigError(`${file!.name}: aliases: ${z.prettifyError(aliases.error)}`);
-  const config = { ...values, runtimes: runtimes.data, aliases: aliases.data } as Config;
+  const aliases = toMap('aliases');
+  const defaults = { ...toMap('defaults'), ...defaultsOf(env) };
+  const config = { ...values, runtimes: runtimes.data, aliases, defaults } as Config;
   check(config);
-  origins['runtimes'] = origins['aliases'] = file ? `file: ${file.name}` : 'default';
+  for (const name of ['runtimes', 'aliases', 'defaults'])
+    origins[name] = name in content ? `file: ${file!.name}` : 'default';
+  for (const id of Object.keys(defaultsOf(env))) origins['defaults'] = `environment: ${toDefaultVariable(id)}`;
   return { config, origins };
+
+  function toMap(name: string): Record<string, string> {
+    const parsed = z.record(z.string().min(1), z.string().min(1)).safeParse(content[name] ?? {});
+    if (!parsed.success) throw new ConfigError(`${file!.name}: ${name}: ${z.prettifyError(parsed.error)}`);
+    return parsed.data;
+  }
 
   function pick(name: string, variable: string, fallback: unknown): [Origin, unknown] {
     if (flags[name] !== undefined) return ['flag', flags[name]];
@@ -284,7 +289,23 @@ export function toEnvExample(): string {
   for (const { env, about, ...rest } of Object.values(settings) as Setting<z.ZodType>[]) {
     lines.push(`# ${about}`, `# ${env}=${rest.default === undefined ? '' : String(rest.default)}`, '');
   }
+  lines.push('# Default model of a capability, text.chat for instance: HONO_AI_DEFAULT_ and its name.');
+  lines.push(`# ${toDefaultVariable('text.chat')}=`, '');
   return lines.join('\n');
+}
+
+/** `text.chat` → `HONO_AI_DEFAULT_TEXT_CHAT`. */
+function toDefaultVariable(id: string): string {
+  return DEFAULT_PREFIX + id.toUpperCase().replace('.', '_');
+}
+
+function defaultsOf(env: Record<string, string | undefined>): Record<string, string> {
+  const defaults: Record<string, string> = {};
+  for (const [name, model] of Object.entries(env)) {
+    if (!name.startsWith(DEFAULT_PREFIX) || !model) continue;
+    defaults[name.slice(DEFAULT_PREFIX.length).toLowerCase().replace('_', '.')] = model;
+  }
+  return defaults;
 }
 
 export function isLoopback(host: string): boolean {

@@ -1,6 +1,7 @@
 // Settings: where each value comes from, and what is refused.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { openGateway } from '../adapters/index.ts';
 import { isLoopback, resolveConfig, settings, toEnvExample } from '../src/config.ts';
 
 const KEY = 'k'.repeat(32);
@@ -37,6 +38,15 @@ describe('configuration', () => {
 
   it('takes an empty variable for an unset one', () => {
     expect(resolveConfig({ env: { HONO_AI_API_KEY: '', PORT: '' } }).config).toMatchObject({ port: 8787 });
+  });
+
+  it('takes a default for each capability, from the file and the environment', () => {
+    const { config, origins } = resolveConfig({
+      env: { HONO_AI_DEFAULT_TEXT_CHAT: 'b', HONO_AI_DEFAULT_TEXT_EDIT: '' },
+      file: file({ defaults: { 'text.chat': 'a', 'text.story': 'c' } }),
+    });
+    expect(config.defaults).toEqual({ 'text.chat': 'b', 'text.story': 'c' });
+    expect(origins['defaults']).toBe('environment: HONO_AI_DEFAULT_TEXT_CHAT');
   });
 
   it('reads sizes, lists and flags', () => {
@@ -79,6 +89,13 @@ describe('configuration', () => {
     ['a short key', { env: { HONO_AI_API_KEY: 'short' } }, '16 characters'],
   ])('refuses %s', (_, sources, message) => {
     expect(() => resolveConfig({ env: {}, ...sources })).toThrow(message);
+  });
+
+  it('refuses a default of what cannot be asked', async () => {
+    const env = { HONO_AI_DEFAULT_TEXT_SING: 'x', HONO_AI_STATE_DIR: '/tmp' };
+    await expect(openGateway({ env, runtimes: [] })).rejects.toThrow(
+      'no capability "text.sing"; there are text.generate',
+    );
   });
 
   it('never repeats a refused secret', () => {

@@ -51,6 +51,7 @@ const schema = defineLeaf({
       ...(Object.fromEntries(fields) as Record<string, z.ZodType>),
       runtimes: z.array(runtimeEntry).optional().describe('Runtimes beside those that are found or set above.'),
       aliases: z.record(z.string(), z.string()).optional().describe('Alias → model id.'),
+      defaults: z.record(z.string(), z.string()).optional().describe('Capability → its default model.'),
     });
     out.json(z.toJSONSchema(file, { io: 'input', unrepresentable: 'any' }));
   },

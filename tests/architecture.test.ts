@@ -51,7 +51,7 @@ const rules: [where: RegExp, may: RegExp][] = [
     /^src\/dialects\//,
     /^(src\/(dialects\/|http\/|capabilities\/|gateway|catalog|run|upstream|error|event)|zod$|@hono\/zod-openapi$)/,
   ],
-  [/^src\/routes\//, /^(src\/(dialects\/openai\/models|http\/|error)|zod$|@hono\/zod-openapi$)/],
+  [/^src\/routes\//, /^(src\/(dialects\/openai\/models|capabilities\/|http\/|error)|zod$|@hono\/zod-openapi$)/],
   [/^src\//, /^(src\/|hono|@hono\/zod-openapi$|zod$)/],
   [/^adapters\/runtimes\/index\.ts$/, /^(adapters\/|src\/)/],
   [/^adapters\/hosts\/worker\.ts$/, /^(hono|adapters\/hosts\/|src\/error\.ts)/],

@@ -1,6 +1,7 @@
 // The native model list.
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
+import type { CapabilityId } from '../capabilities/index.ts';
 import { modelCard, toModelCard } from '../dialects/openai/models.ts';
 import type { AppEnv } from '../http/context.ts';
 import { describeRoute } from '../http/openapi.ts';
@@ -27,8 +28,10 @@ export function serveModels(app: OpenAPIHono<AppEnv>): void {
     const models = (await gateway.catalog.list()).map(toModelCard);
     const defaults: Record<string, string> = {};
     for (const id of new Set(models.flatMap((model) => model.capabilities))) {
-      const [route] = await gateway.catalog.resolve(id as never, undefined);
-      defaults[id] = route!.model.id;
+      // A default that is not there must not hide the models that are; asking for it says what is wrong.
+      const find = async () => gateway.catalog.resolve(id as CapabilityId, undefined);
+      const [route] = await find().catch(() => []);
+      if (route) defaults[id] = route.model.id;
     }
     return respondJson(c, { models, defaults, aliases: config.aliases });
   });

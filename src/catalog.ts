@@ -135,7 +135,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
     const pull = shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
     const hints = [
       near.length > 0 ? `Did you mean ${near.join(' or ')}?` : '',
-      pull ? `To get it: ${pull}` : '',
+      pull ? `To get it: ${pull.replace(/\.$/, '')}.` : '',
       down.length > 0
         ? `${down.map((shelf) => shelf.runtime.name).join(', ')} cannot be reached; its models are missing here.`
         : '',

@@ -35,7 +35,6 @@ const WORDS =
   'amber birch cedar delta ember flint grove heron indigo juniper kelp lumen maple noon ochre pine quartz'.split(' ');
 export const UTF8_TEXT = 'Grüße 🧜‍♀️ aus 東京 🌊';
 
-// eslint-disable-next-line typescript/no-explicit-any -- a request body is whatever the client sent
 export type Body = Record<string, any>;
 
 export interface Ask {

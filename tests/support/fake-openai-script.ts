@@ -22,7 +22,6 @@ export const UTF8_TEXT = 'Grüße 🧜‍♀️ aus 東京 🌊';
 const WORDS =
   'amber birch cedar delta ember flint grove heron indigo juniper kelp lumen maple noon ochre pine quartz'.split(' ');
 
-// eslint-disable-next-line typescript/no-explicit-any -- a request body is whatever the client sent
 export type Json = Record<string, any>;
 
 export interface Script {

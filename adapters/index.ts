@@ -89,7 +89,7 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
 /** Throws a ConfigError for a default of something that cannot be asked. */
 function toDefaults({ defaults }: Config): Partial<Record<CapabilityId, string>> {
   for (const id of Object.keys(defaults)) {
-    if (!(id in capabilities)) {
+    if (!Object.hasOwn(capabilities, id)) {
       throw new ConfigError(`defaults: there is no capability "${id}"; there are ${capabilityIds.join(', ')}`);
     }
   }

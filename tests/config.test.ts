@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { openGateway } from '../adapters/index.ts';
-import { isLoopback, resolveConfig, settings, toEnvExample } from '../src/config.ts';
+import { isLoopback, resolveConfig, toEnvExample } from '../src/config.ts';
+import { settings } from '../src/settings.ts';
 
 const KEY = 'k'.repeat(32);
 const file = (content: unknown) => ({ name: 'hono-ai.yaml', content });

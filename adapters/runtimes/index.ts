@@ -1,6 +1,6 @@
 // Configuration → runtimes. A new runtime is one folder and one line here.
-import type { Config, RuntimeEntry } from '../../src/config.ts';
-import { ConfigError } from '../../src/config.ts';
+import { ConfigError, type Config } from '../../src/config.ts';
+import type { RuntimeEntry } from '../../src/settings.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import type { Transport, UpstreamLimits } from '../../src/upstream.ts';
 import { discover, toOllamaUrl } from '../discovery.ts';

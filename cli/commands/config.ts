@@ -1,7 +1,8 @@
 // `config`: what is set, where that came from, and what could be.
 import { z } from 'zod';
 import { loadConfig } from '../../adapters/settings.ts';
-import { runtimeEntry, settings, toEnvExample } from '../../src/config.ts';
+import { toEnvExample } from '../../src/config.ts';
+import { runtimeEntry, settings } from '../../src/settings.ts';
 import { defineGroup, defineLeaf, toEnv } from '../command.ts';
 
 const MASK = '********';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openGateway } from '../../adapters/index.ts';
-import type { RuntimeEntry } from '../../src/config.ts';
+import type { RuntimeEntry } from '../../src/settings.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 

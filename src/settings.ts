@@ -1,0 +1,199 @@
+// Every setting: its name in the environment and in the file, its default and its meaning.
+import { z } from 'zod';
+
+/** `12GB`, `512 MB` or a number of bytes. */
+const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])i?b?|b)?\s*$/i.exec(String(value));
+  if (!match) {
+    context.addIssue({ code: 'custom', message: 'a size such as 512MB or 12GB' });
+    return z.NEVER;
+  }
+  const power = match[2] ? 'kmgt'.indexOf(match[2].toLowerCase()) + 1 : 0;
+  return Math.round(Number(match[1]) * 1024 ** power);
+});
+const milliseconds = z.coerce.number().int().min(1).max(86_400_000);
+const flag = z.union([
+  z.boolean(),
+  z.enum(['true', 'false', '1', '0', 'yes', 'no']).transform((word) => ['true', '1', 'yes'].includes(word)),
+]);
+const list = z.union([
+  z.array(z.string()),
+  z.string().transform((line) =>
+    line
+      .split(',')
+      .map((item) => item.trim())
+      .filter(Boolean),
+  ),
+]);
+const url = z.url({ protocol: /^https?$/, error: 'an http:// or https:// address' });
+
+export const runtimeEntry = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/i),
+  kind: z.enum(['ollama', 'openai', 'xai']),
+  url: url.optional(),
+  api_key: z.string().optional(),
+  /** The environment variable that holds the key, so that the file holds no secret. */
+  api_key_env: z.string().optional(),
+  /** A fixed model list, for servers that have none. */
+  models: z.array(z.string()).optional(),
+  priority: z.number().int().optional(),
+});
+export type RuntimeEntry = z.output<typeof runtimeEntry>;
+
+export interface Setting<T extends z.ZodType> {
+  env: string;
+  schema: T;
+  /** As it would be written in the environment; absent where the setting is off unless set. */
+  default?: z.input<T>;
+  about: string;
+  secret?: boolean;
+}
+
+const setting = <T extends z.ZodType>(env: string, schema: T, fallback: z.input<T>, about: string) => ({
+  env,
+  schema,
+  default: fallback,
+  about,
+});
+const optional = <T extends z.ZodType>(env: string, schema: T, about: string): Setting<T> => ({ env, schema, about });
+const secret = <T extends z.ZodType>(env: string, schema: T, about: string): Setting<T> => ({
+  env,
+  schema,
+  about,
+  secret: true,
+});
+
+/** Name in the file → setting. The order is the order of `.env.example`. */
+export const settings = {
+  host: setting(
+    'HOST',
+    z.string().min(1),
+    '127.0.0.1',
+    'Address to listen on. Anything but loopback needs HONO_AI_API_KEY.',
+  ),
+  port: setting('PORT', z.coerce.number().int().min(0).max(65_535), 8787, 'Port to listen on; 0 takes a free one.'),
+  api_key: secret(
+    'HONO_AI_API_KEY',
+    z.string().min(16, 'at least 16 characters'),
+    'The key callers must send (Authorization: Bearer, x-api-key or api-key). At least 16 characters.',
+  ),
+  allow_public: setting(
+    'HONO_AI_ALLOW_PUBLIC',
+    flag,
+    false,
+    'Bind beyond loopback without a key. Everybody who reaches the port can use the card.',
+  ),
+  allowed_hosts: setting(
+    'HONO_AI_ALLOWED_HOSTS',
+    list,
+    '',
+    'More Host names to answer to, comma-separated. Loopback names always work; * allows all.',
+  ),
+  allowed_origins: setting(
+    'HONO_AI_ALLOWED_ORIGINS',
+    list,
+    '',
+    'Web origins that may call from a browser, comma-separated. Pages of this machine always may.',
+  ),
+  state_dir: optional(
+    'HONO_AI_STATE_DIR',
+    z.string(),
+    'Where everything the gateway keeps lives; $XDG_STATE_HOME/hono-ai if unset.',
+  ),
+  log_level: setting(
+    'HONO_AI_LOG_LEVEL',
+    z.enum(['debug', 'info', 'warn', 'error', 'silent']),
+    'info',
+    'debug, info, warn, error or silent.',
+  ),
+  discover: setting(
+    'HONO_AI_DISCOVER',
+    flag,
+    true,
+    'Look for Ollama, llama-server, LM Studio, vLLM and others on their usual local ports.',
+  ),
+  ollama_url: optional(
+    'OLLAMA_HOST',
+    z.string(),
+    'Where Ollama is, as Ollama itself reads it; found on 127.0.0.1:11434 if unset.',
+  ),
+  openai_base_url: optional('OPENAI_BASE_URL', url, 'An OpenAI-compatible server, with /v1.'),
+  openai_api_key: secret('OPENAI_API_KEY', z.string(), 'Its key.'),
+  xai_api_key: secret('XAI_API_KEY', z.string(), 'Adds xAI Grok as a remote runtime.'),
+  vram: optional(
+    'HONO_AI_VRAM',
+    bytes,
+    'Memory of the card that models may use, e.g. 11GB. Unset: read from an AMD card, else one model on the card at a time.',
+  ),
+  max_body: setting('HONO_AI_MAX_BODY', bytes, '32MB', 'Largest request body.'),
+  max_reply: setting('HONO_AI_MAX_REPLY', bytes, '64MB', 'Largest answer of a runtime that is held in memory.'),
+  max_backlog: setting(
+    'HONO_AI_MAX_BACKLOG',
+    bytes,
+    '8MB',
+    'Bytes that may wait for a reader who does not keep up; then the connection is cut.',
+  ),
+  max_runs: setting(
+    'HONO_AI_MAX_RUNS',
+    z.coerce.number().int().min(1),
+    1024,
+    'Runs at the same time, waiting ones included; more are answered 503.',
+  ),
+  first_byte_ms: setting(
+    'HONO_AI_FIRST_BYTE_MS',
+    milliseconds,
+    600_000,
+    'How long a runtime may take to begin an answer (a cold model loads first).',
+  ),
+  idle_ms: setting('HONO_AI_IDLE_MS', milliseconds, 120_000, 'How long a runtime may be silent within an answer.'),
+  control_ms: setting(
+    'HONO_AI_CONTROL_MS',
+    milliseconds,
+    4_000,
+    'How long a runtime may take to list its models or say that it is well.',
+  ),
+  queue_ms: setting('HONO_AI_QUEUE_MS', milliseconds, 900_000, 'How long a request may wait for the card.'),
+  heartbeat_ms: setting('HONO_AI_HEARTBEAT_MS', milliseconds, 8_000, 'A stream says : ping after this much silence.'),
+  request_ms: setting('HONO_AI_REQUEST_MS', milliseconds, 60_000, 'How long a caller may take to send a request.'),
+  drain_ms: setting(
+    'HONO_AI_DRAIN_MS',
+    milliseconds,
+    30_000,
+    'How long running answers may take to finish after SIGTERM.',
+  ),
+  catalog_ms: setting('HONO_AI_CATALOG_MS', milliseconds, 10_000, 'How long a list of models is good for.'),
+  models_dir: optional('HONO_AI_MODELS_DIR', z.string(), 'A folder of your own models for the embedded runtime.'),
+  embedded: setting('HONO_AI_EMBEDDED', flag, true, 'Offer the embedded runtime.'),
+  embedded_engine: setting(
+    'HONO_AI_EMBEDDED_ENGINE',
+    z.enum(['auto', 'wasm', 'native']),
+    'auto',
+    'auto, wasm or native (needs onnxruntime-node).',
+  ),
+  embedded_threads: setting(
+    'HONO_AI_EMBEDDED_THREADS',
+    z.coerce.number().int().min(1).max(256),
+    1,
+    'CPU threads of the embedded runtime.',
+  ),
+  embedded_download: setting(
+    'HONO_AI_EMBEDDED_DOWNLOAD',
+    flag,
+    false,
+    'Fetch a known hub model when it is first asked for.',
+  ),
+  embedded_idle_ms: setting(
+    'HONO_AI_EMBEDDED_IDLE_MS',
+    milliseconds,
+    300_000,
+    'Idle time after which the embedded runtime gives its memory back.',
+  ),
+  embedded_queue: setting(
+    'HONO_AI_EMBEDDED_QUEUE',
+    z.coerce.number().int().min(0).max(10_000),
+    16,
+    'Requests that may wait for the embedded runtime.',
+  ),
+  hf_endpoint: setting('HF_ENDPOINT', url, 'https://huggingface.co', 'The Hugging Face hub, or a mirror.'),
+  hf_token: secret('HF_TOKEN', z.string(), 'For gated models of the hub.'),
+} satisfies Record<string, Setting<z.ZodType>>;

@@ -70,7 +70,7 @@ function createPrinter({ out }: Invocation, question: Question, form: Form) {
         // In the middle of a line of text a warning waits for the result, which repeats it.
       } else if (event.type === 'warning') {
         if (!printed) warn(event.warning);
-      } else out.status(toStatus(event), isPassing(event));
+      } else if (event.type !== 'preview') out.status(toStatus(event), isPassing(event));
     },
     end: () => out.endText(),
   };

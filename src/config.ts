@@ -121,7 +121,20 @@ function check(config: Config): void {
   if (config.api_key !== undefined && WEAK_KEYS.test(config.api_key)) {
     throw new ConfigError('api_key (HONO_AI_API_KEY): a placeholder; make one with: openssl rand -hex 32');
   }
-  if (!isLoopback(config.host) && config.api_key === undefined && !config.allow_public) {
+  for (const [name, key] of Object.entries(config.callers ?? {})) {
+    if (name === 'owner') throw new ConfigError('callers (HONO_AI_CALLERS): owner is the one with HONO_AI_API_KEY');
+    if (WEAK_KEYS.test(key)) {
+      throw new ConfigError(
+        `callers (HONO_AI_CALLERS): the key of ${name} is a placeholder; make one with: openssl rand -hex 32`,
+      );
+    }
+  }
+  if (
+    !isLoopback(config.host) &&
+    config.api_key === undefined &&
+    config.callers === undefined &&
+    !config.allow_public
+  ) {
     throw new ConfigError(
       `host (HOST): ${config.host} is reachable from other machines; set HONO_AI_API_KEY, or HONO_AI_ALLOW_PUBLIC=true if that is meant.`,
     );

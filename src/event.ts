@@ -17,6 +17,14 @@ export interface ProgressEvent {
   unit?: string;
 }
 
+/** A first look at what is being made, to be shown and forgotten. */
+export interface PreviewEvent {
+  type: 'preview';
+  /** `image/jpeg`, … */
+  media_type: string;
+  bytes: Uint8Array;
+}
+
 /** Something asked for that could not be honoured; it is reported, never dropped in silence. */
 export interface WarningEvent {
   type: 'warning';
@@ -32,11 +40,22 @@ export interface ChunkEvent<Chunk> {
 export interface ResultEvent<Result> {
   type: 'result';
   result: Result;
+  /** Files that were made; they become the artifacts of the job. */
+  files?: MadeFile[];
+}
+
+/** A file that a runtime made. Its media type is read from its bytes, not believed. */
+export interface MadeFile {
+  name?: string;
+  bytes: Uint8Array | AsyncIterable<Uint8Array>;
+  /** Where the bytes do not say: text, for instance. */
+  media_type?: string;
 }
 
 export type RunEvent<Chunk, Result> =
   | StatusEvent
   | ProgressEvent
+  | PreviewEvent
   | WarningEvent
   | ChunkEvent<Chunk>
   | ResultEvent<Result>;

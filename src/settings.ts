@@ -12,6 +12,8 @@ const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
   return Math.round(Number(match[1]) * 1024 ** power);
 });
 const milliseconds = z.coerce.number().int().min(1).max(86_400_000);
+const duration = z.coerce.number().int().min(1).max(31_622_400_000);
+const count = z.coerce.number().int().min(1).max(100_000_000);
 const flag = z.union([
   z.boolean(),
   z.enum(['true', 'false', '1', '0', 'yes', 'no']).transform((word) => ['true', '1', 'yes'].includes(word)),
@@ -76,6 +78,14 @@ export const settings = {
     'HONO_AI_API_KEY',
     z.string().min(16, 'at least 16 characters'),
     'The key callers must send (Authorization: Bearer, x-api-key or api-key). At least 16 characters.',
+  ),
+  callers: secret(
+    'HONO_AI_CALLERS',
+    list
+      .transform((entries) => entries.map((entry) => /^([a-z0-9][a-z0-9._-]{0,63}):(.{16,})$/i.exec(entry)?.slice(1)))
+      .refine((pairs) => pairs.every(Boolean), 'name:key,name:key, keys of at least 16 characters')
+      .transform((pairs) => Object.fromEntries(pairs as [string, string][])),
+    'More callers, each with a key and jobs of its own: name:key,name:key. The one with HONO_AI_API_KEY is called owner.',
   ),
   allow_public: setting(
     'HONO_AI_ALLOW_PUBLIC',
@@ -162,6 +172,73 @@ export const settings = {
     'How long running answers may take to finish after SIGTERM.',
   ),
   catalog_ms: setting('HONO_AI_CATALOG_MS', milliseconds, 10_000, 'How long a list of models is good for.'),
+  redis_url: secret(
+    'HONO_AI_REDIS_URL',
+    z.url({ protocol: /^rediss?$/, error: 'a redis:// or rediss:// address' }),
+    'Keep jobs in Redis or Valkey, for several gateways on one queue; in the state directory if unset.',
+  ),
+  job_concurrency: setting(
+    'HONO_AI_JOB_CONCURRENCY',
+    z.coerce.number().int().min(0).max(1000),
+    4,
+    'Jobs that this gateway works on at the same time; 0 takes jobs but runs none.',
+  ),
+  job_attempts: setting('HONO_AI_JOB_ATTEMPTS', count, 3, 'How often a job may be started before it counts as failed.'),
+  job_queue_ms: setting('HONO_AI_JOB_QUEUE_MS', duration, 86_400_000, 'How long a job may wait for its first start.'),
+  job_run_ms: setting('HONO_AI_JOB_RUN_MS', duration, 7_200_000, 'How long one attempt of a job may take.'),
+  job_total_ms: setting('HONO_AI_JOB_TOTAL_MS', duration, 172_800_000, 'How long a job may take in all.'),
+  job_keep_ms: setting('HONO_AI_JOB_KEEP_MS', duration, 604_800_000, 'How long ended jobs are kept.'),
+  job_lease_ms: setting(
+    'HONO_AI_JOB_LEASE_MS',
+    milliseconds,
+    15_000,
+    'A job whose worker gave no sign of life for this long is given to another.',
+  ),
+  job_max_queued: setting('HONO_AI_JOB_MAX_QUEUED', count, 100_000, 'Jobs that one caller may have waiting.'),
+  idempotency_ms: setting('HONO_AI_IDEMPOTENCY_MS', duration, 86_400_000, 'How long an Idempotency-Key is remembered.'),
+  memory: setting(
+    'HONO_AI_MEMORY',
+    z.enum(['off', 'caller', 'all']),
+    'caller',
+    'Answer a job with an explicit seed from what the same request made before: off, of the same caller, or of all.',
+  ),
+  event_window: setting('HONO_AI_EVENT_WINDOW', count, 10_000, 'Events kept for watchers that come back.'),
+  max_watchers: setting('HONO_AI_MAX_WATCHERS', count, 20_000, 'Connections that may watch events at the same time.'),
+  artifact_keep_ms: setting(
+    'HONO_AI_ARTIFACT_KEEP_MS',
+    duration,
+    2_592_000_000,
+    'How long a file is kept after it was last used.',
+  ),
+  artifact_budget: setting(
+    'HONO_AI_ARTIFACT_BUDGET',
+    bytes,
+    '20GB',
+    'Room for files; the longest unused ones leave when it is full.',
+  ),
+  artifact_url_ms: setting('HONO_AI_ARTIFACT_URL_MS', duration, 86_400_000, 'How long a signed link to a file works.'),
+  max_upload: setting('HONO_AI_MAX_UPLOAD', bytes, '1GB', 'Largest uploaded file.'),
+  s3_url: optional(
+    'HONO_AI_S3_URL',
+    url,
+    'Keep files in an S3-compatible bucket: its address with the bucket, https://host/bucket.',
+  ),
+  s3_access_key: secret('HONO_AI_S3_ACCESS_KEY', z.string(), 'Its access key.'),
+  s3_secret_key: secret('HONO_AI_S3_SECRET_KEY', z.string(), 'Its secret key.'),
+  s3_region: setting('HONO_AI_S3_REGION', z.string(), 'auto', 'Its region.'),
+  webhook_timeout_ms: setting(
+    'HONO_AI_WEBHOOK_TIMEOUT_MS',
+    milliseconds,
+    20_000,
+    'How long the receiver of a webhook may take to answer.',
+  ),
+  webhook_concurrency: setting('HONO_AI_WEBHOOK_CONCURRENCY', count, 4, 'Deliveries to one receiver at the same time.'),
+  webhook_allow: setting(
+    'HONO_AI_WEBHOOK_ALLOW',
+    list,
+    '',
+    'Host names, addresses or networks (192.168.1.0/24) inside your own network that may receive webhooks.',
+  ),
   models_dir: optional('HONO_AI_MODELS_DIR', z.string(), 'A folder of your own models for the embedded runtime.'),
   embedded: setting('HONO_AI_EMBEDDED', flag, true, 'Offer the embedded runtime.'),
   embedded_engine: setting(

@@ -1,0 +1,4 @@
+// The store suite on Bun.
+import { testStoreOn } from '../support/store-cases-host.ts';
+
+testStoreOn('bun', 'sqlite');

@@ -11,11 +11,16 @@ import type { Log } from '../src/http/context.ts';
 import type { GpuTenant, RuntimeAdapter } from '../src/runtime.ts';
 import { fetchTransport, type Transport } from '../src/upstream.ts';
 import { loadAsset } from './assets.ts';
+import { createClock } from './clock.ts';
+import { openSocketIo } from './hosts/socketio.ts';
+import { createFailpoint } from './failpoint.ts';
 import { detectVram } from './hardware.ts';
 import { createLog } from './log.ts';
+import { createNotify } from './notify.ts';
 import { openRuntimes } from './runtimes/index.ts';
 import { loadConfig, type Env } from './settings.ts';
 import { defaultStateDir, openStateDir } from './state.ts';
+import { openWork, type Work } from './work.ts';
 
 export interface OpenGateway {
   app: App;
@@ -25,7 +30,9 @@ export interface OpenGateway {
   stateDir: string;
   instance: string;
   version: string;
-  /** Stops workers and frees what is held. Runs that have not ended are not waited for: drain first. */
+  /** Jobs and what belongs to them. */
+  work: Work;
+  /** Stops workers and frees what is held; jobs that run go back to wait. Runs that have not ended are not waited for: drain first. */
   close(): Promise<void>;
 }
 
@@ -40,6 +47,8 @@ export interface OpenOptions {
   log?: Log;
   /** In place of those the configuration names; for tests. */
   runtimes?: RuntimeAdapter[];
+  /** false: take jobs and tell of them, but work on one only where somebody waits for it. */
+  work?: boolean;
 }
 
 export const version: string = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
@@ -60,10 +69,36 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
   });
   const tenants: Record<string, GpuTenant> = {};
   for (const runtime of runtimes) if (runtime.gpu) tenants[runtime.name] = runtime.gpu;
-  const arbiter = createArbiter({ tenants, budget: config.vram ?? detectVram(), queueMs: config.queue_ms });
-  const gateway = createGateway({ catalog, arbiter, maxRuns: config.max_runs });
+  const notify = createNotify();
+  const arbiter = createArbiter({
+    tenants,
+    budget: config.vram ?? detectVram(),
+    queueMs: config.queue_ms,
+    onChange: () => notify.changed('gpu', () => ({ ...arbiter.snapshot() })),
+  });
+  const gateway = createGateway({
+    catalog,
+    arbiter,
+    maxRuns: config.max_runs,
+    onPull: (pull) => notify.changed(`model:pull ${pull.runtime} ${pull.model}`, () => ({ ...pull })),
+  });
   const instance = crypto.randomUUID();
+  const clock = createClock();
+  const work = await openWork({
+    config,
+    stateDir,
+    instance,
+    gateway,
+    now: clock.now,
+    log,
+    failpoint: createFailpoint(options.env['HONO_AI_FAIL_AT']),
+  });
+  notify.to(work.hub);
+  if (options.work !== false) await work.start();
   const app = createApp({
+    ...work,
+    socketIo: openSocketIo(work.realtime),
+    now: clock.now,
     gateway,
     config,
     version,
@@ -80,7 +115,11 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     stateDir,
     instance,
     version,
+    work,
     async close() {
+      await work.close();
+      clock.close();
+      notify.close();
       await Promise.all(runtimes.map((runtime) => runtime.close?.()));
     },
   };

@@ -7,6 +7,7 @@ import { readAnswer, withTarget } from './target.ts';
 export interface Question {
   path: string;
   body: Record<string, unknown>;
+  headers: Record<string, string>;
   /** The capability can answer in pieces. */
   streams: boolean;
   showChunk(chunk: unknown): string;
@@ -23,6 +24,7 @@ export function answer(invocation: Invocation, question: Question, form: Form): 
       const reply = await target.send({
         method: 'POST',
         path: question.path,
+        headers: question.headers,
         // Streams even where the answer is printed whole: heartbeats keep a long wait alive, and its status is told.
         body: JSON.stringify(question.streams ? { ...question.body, stream: true } : question.body),
       });

@@ -7,22 +7,27 @@ export type AnyEvent = RunEvent<unknown, Record<string, unknown>>;
 
 /** Throws the failure that an error event tells, and one of its own when the stream ends before its result. */
 export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<AnyEvent> {
+  for await (const { event, data } of readMessages(body)) {
+    const payload: unknown = JSON.parse(data);
+    if (event === 'error') throw toFailure(200, payload);
+    const known = toRunEvent(event, payload);
+    if (known) yield known;
+    if (event === 'result') return;
+  }
+  throw new CommandFailure(exitCodes.unavailable, 'The answer ended before it was complete.', {
+    code: 'upstream_truncated',
+  });
+}
+
+/** The messages of an event stream, whatever they are about, until it ends. */
+export async function* readMessages(body: AsyncIterable<Uint8Array>): AsyncGenerator<EventSourceMessage> {
   const waiting: EventSourceMessage[] = [];
   const parser = createParser({ onEvent: (event) => waiting.push(event) });
   const decoder = new TextDecoder();
   for await (const piece of body) {
     parser.feed(decoder.decode(piece, { stream: true }));
-    for (const { event, data } of waiting.splice(0)) {
-      const payload: unknown = JSON.parse(data);
-      if (event === 'error') throw toFailure(200, payload);
-      const known = toRunEvent(event, payload);
-      if (known) yield known;
-      if (event === 'result') return;
-    }
+    yield* waiting.splice(0);
   }
-  throw new CommandFailure(exitCodes.unavailable, 'The answer ended before it was complete.', {
-    code: 'upstream_truncated',
-  });
 }
 
 /** An event that this version does not know is passed over. */

@@ -45,6 +45,7 @@ export function usageError(message: string, hint?: string): CommandFailure {
 
 /** Codes that say more than their HTTP status does. */
 const byCode: Record<string, ExitCode> = {
+  cancelled: exitCodes.cancelled,
   context_length_exceeded: exitCodes.failure,
   model_unavailable: exitCodes.notFound,
   provider_auth: exitCodes.auth,
@@ -57,6 +58,10 @@ const byStatus: Record<number, ExitCode> = {
   403: exitCodes.auth,
   404: exitCodes.notFound,
   405: exitCodes.usage,
+  410: exitCodes.notFound,
+  413: exitCodes.usage,
+  415: exitCodes.usage,
+  422: exitCodes.usage,
   429: exitCodes.busy,
   499: exitCodes.cancelled,
   502: exitCodes.unavailable,
@@ -75,8 +80,12 @@ const statusOfCode: Record<string, number> = {
   overloaded: 503,
   draining: 503,
   insufficient_vram: 503,
+  storage_unavailable: 503,
+  storage_full: 507,
   upstream_timeout: 504,
   upstream_idle: 504,
+  timed_out: 504,
+  poisoned: 500,
   internal: 500,
 };
 

@@ -19,6 +19,8 @@ export interface Output {
   note(text: string): void;
   /** Where the work stands: rewritten in place on a terminal, else one line for each new `text`. */
   status(text: string, transient?: boolean): void;
+  /** Takes the status off the terminal. */
+  clearStatus(): void;
   failure(failure: Pick<CommandFailure, 'message' | 'hint'>): void;
   bold(text: string): string;
 }
@@ -94,6 +96,10 @@ export function createOutput(io: Io, options: { quiet?: boolean; color?: boolean
       status = text;
       stderr.write(`\r\x1b[K${paint(true, 'dim', sanitize(text).slice(0, stderr.columns - 1))}`);
       inPlace = true;
+    },
+    clearStatus() {
+      clearStatus();
+      status = '';
     },
     failure({ message, hint }) {
       clearStatus();

@@ -6,9 +6,12 @@ import { CommandFailure, exitCodes, toFailure, usageError } from './exit.ts';
 export interface Ask {
   method: string;
   path: string;
-  /** Sent as application/json. */
-  body?: string;
+  /** Text is sent as application/json; bytes need a `content-type` among the headers. */
+  body?: string | Uint8Array<ArrayBuffer>;
   accept?: string;
+  headers?: Record<string, string>;
+  /** Ends this request alone. */
+  signal?: AbortSignal;
 }
 
 export interface Answer {
@@ -19,8 +22,10 @@ export interface Answer {
 
 export interface Target {
   /** Its address; undefined in this process. */
-  url: string | undefined;
+  readonly url: string | undefined;
   send(ask: Ask): Promise<Answer>;
+  /** Looks again who answers: a gateway may have been started since, or have come back at another address. */
+  refresh(): Promise<void>;
   /** Waits for what was cancelled to have stopped. */
   close(): Promise<void>;
 }
@@ -28,14 +33,18 @@ export interface Target {
 /** How long work that was cancelled may take to stop before this process leaves it alone. */
 const STOP_MS = 2000;
 
+type Place = Omit<Target, 'refresh'>;
+
 export async function openTarget(invocation: Invocation, signal: AbortSignal): Promise<Target> {
   const { io, flags, out } = invocation;
   if (flags.key !== undefined) {
     out.note('Other users of this machine can see --key; HONO_AI_API_KEY hides it.');
   }
   const url = flags.url ?? (io.env['HONO_AI_URL'] || undefined);
-  if (url !== undefined)
-    return openRemote(toBaseUrl(url), flags.key ?? (io.env['HONO_AI_API_KEY'] || undefined), signal);
+  if (url !== undefined) {
+    const place = await openRemote(toBaseUrl(url), flags.key ?? (io.env['HONO_AI_API_KEY'] || undefined), signal);
+    return { ...place, refresh: async () => {} };
+  }
   const [{ loadConfig }, { defaultStateDir, findOwner }] = await Promise.all([
     import('../adapters/settings.ts'),
     import('../adapters/state.ts'),
@@ -43,28 +52,46 @@ export async function openTarget(invocation: Invocation, signal: AbortSignal): P
   const env = toEnv(invocation);
   const { config } = loadConfig(env);
   const key = flags.key ?? config.api_key;
-  const owner = await findOwner(config.state_dir ?? defaultStateDir(env));
-  return owner ? openRemote(owner.url, key, signal) : openHere(invocation, key, signal);
+  async function findGateway(): Promise<Place | undefined> {
+    const owner = await findOwner(config.state_dir ?? defaultStateDir(env));
+    return owner && openRemote(owner.url, key, signal);
+  }
+  let place: Place | undefined = (await findGateway()) ?? (await openHere(invocation, key, signal));
+  return {
+    get url() {
+      return place?.url;
+    },
+    send: async (ask) => (place ??= await openHere(invocation, key, signal)).send(ask),
+    async refresh() {
+      const before = place;
+      // What this process holds open must not stand in the way of a gateway that is about to start.
+      if (before?.url === undefined) place = undefined;
+      if (place === undefined) await before?.close();
+      place = (await findGateway()) ?? place;
+    },
+    close: async () => place?.close(),
+  };
 }
 
-async function openRemote(url: string, key: string | undefined, signal: AbortSignal): Promise<Target> {
+async function openRemote(url: string, key: string | undefined, signal: AbortSignal): Promise<Place> {
   // The host's own transport: fetch would cut an answer that begins after five minutes.
   const { currentHost } = await import('../adapters/hosts/host.ts');
   const { transport } = await currentHost();
   return {
     url,
-    async send({ method, path, body, accept }) {
+    async send(ask) {
+      const until = toSignal(signal, ask);
       try {
         const reply = await transport({
-          url: url + path,
-          method,
-          headers: toHeaders(body, accept, key),
-          signal,
-          ...(body === undefined ? {} : { body }),
+          url: url + ask.path,
+          method: ask.method,
+          headers: toHeaders(ask, key),
+          signal: until,
+          ...(ask.body === undefined ? {} : { body: ask.body }),
         });
-        return { ...reply, body: tellBreaks(reply.body, url, signal) };
+        return { ...reply, body: tellBreaks(reply.body, url, until) };
       } catch (error) {
-        if (signal.aborted) throw error;
+        if (until.aborted) throw error;
         throw new CommandFailure(exitCodes.unavailable, `No gateway answers at ${url}.`, {
           code: 'unreachable',
           hint: 'Start one with: hono-ai serve. Or correct --url or HONO_AI_URL.',
@@ -91,7 +118,7 @@ async function* tellBreaks(
   }
 }
 
-async function openHere(invocation: Invocation, key: string | undefined, signal: AbortSignal): Promise<Target> {
+async function openHere(invocation: Invocation, key: string | undefined, signal: AbortSignal): Promise<Place> {
   const { io } = invocation;
   const env = toEnv(invocation);
   const [{ openGateway }, { currentHost }, { createLog }] = await Promise.all([
@@ -105,17 +132,19 @@ async function openHere(invocation: Invocation, key: string | undefined, signal:
     transport: host.transport,
     host: host.name,
     log: createLog(toLogLevel(env['HONO_AI_LOG_LEVEL'])),
+    // A command is too short-lived to begin what waits; a gateway does that.
+    work: false,
     ...(io.runtimes ? { runtimes: io.runtimes } : {}),
   });
   return {
     url: undefined,
-    async send({ method, path, body, accept }) {
+    async send(ask) {
       const response = await app.fetch(
-        new Request(`http://127.0.0.1${path}`, {
-          method,
-          headers: toHeaders(body, accept, key),
-          signal,
-          ...(body === undefined ? {} : { body }),
+        new Request(`http://127.0.0.1${ask.path}`, {
+          method: ask.method,
+          headers: toHeaders(ask, key),
+          signal: toSignal(signal, ask),
+          ...(ask.body === undefined ? {} : { body: ask.body }),
         }),
       );
       return {
@@ -155,9 +184,10 @@ export async function withTarget<T>(
   }
 }
 
-/** The whole answer. Throws a CommandFailure where its status says that it failed. */
+/** The whole answer; undefined where it has no body. Throws a CommandFailure where its status says that it failed. */
 export async function readAnswer(answer: Answer): Promise<unknown> {
   const text = await readAll(answer.body);
+  if (answer.status === 204) return undefined;
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -166,6 +196,11 @@ export async function readAnswer(answer: Answer): Promise<unknown> {
   }
   if (answer.status >= 300 || body === undefined) throw toFailure(answer.status, body);
   return body;
+}
+
+/** Asks and reads a JSON answer. Throws a CommandFailure. */
+export async function askJson<T>(target: Pick<Target, 'send'>, ask: Ask): Promise<T> {
+  return (await readAnswer(await target.send(ask))) as T;
 }
 
 export async function getJson<T>(invocation: Invocation, path: string): Promise<{ value: T; url: string | undefined }> {
@@ -207,16 +242,17 @@ async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T
   }
 }
 
-function toHeaders(
-  body: string | undefined,
-  accept: string | undefined,
-  key: string | undefined,
-): Record<string, string> {
+function toHeaders({ body, accept, headers }: Ask, key: string | undefined): Record<string, string> {
   return {
-    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...(typeof body === 'string' ? { 'content-type': 'application/json' } : {}),
     ...(accept === undefined ? {} : { accept }),
     ...(key === undefined ? {} : { authorization: `Bearer ${key}` }),
+    ...headers,
   };
+}
+
+function toSignal(signal: AbortSignal, { signal: own }: Ask): AbortSignal {
+  return own ? AbortSignal.any([signal, own]) : signal;
 }
 
 /** A line for each request is for servers: here the command itself says how it went, but not what nobody foresaw. */

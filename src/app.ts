@@ -9,9 +9,13 @@ import { guard } from './http/guard.ts';
 import { describeComponents } from './http/openapi.ts';
 import { respondError } from './http/respond.ts';
 import { serveCapability } from './http/serve.ts';
+import { serveArtifacts } from './routes/artifacts.ts';
 import { serveDocs } from './routes/docs.ts';
+import { serveEvents } from './routes/events.ts';
+import { serveJobs } from './routes/jobs.ts';
 import { serveModels } from './routes/models.ts';
 import { serveSystem } from './routes/system.ts';
+import { serveWebhooks } from './routes/webhooks.ts';
 
 export interface App {
   fetch(request: Request, bindings?: HostBindings): Response | Promise<Response>;
@@ -25,6 +29,10 @@ export function createApp(options: AppOptions): App {
   describeComponents(app);
   for (const capability of Object.values(capabilities)) serveCapability(app, capability as never);
   serveOpenAI(app);
+  serveJobs(app);
+  serveArtifacts(app, options.artifacts);
+  serveWebhooks(app, options.webhooks);
+  serveEvents(app, { realtime: options.realtime, ...(options.socketIo ? { socketIo: options.socketIo } : {}) });
   serveModels(app);
   serveSystem(app);
   serveDocs(app, options);

@@ -60,6 +60,8 @@ interface Shelf {
 
 /** An unknown name makes the lists be read again, but not more often than this. */
 const MISS_MS = 1000;
+/** What is missing may be on a runtime that is down: another try makes sense after this many seconds. */
+const DOWN_S = 30;
 
 export function createCatalog(options: CatalogOptions): Catalog {
   const { aliases, defaults, ttlMs, deadlineMs } = options;
@@ -111,8 +113,12 @@ export function createCatalog(options: CatalogOptions): Catalog {
     const asked = model === 'default' || model === 'auto' ? undefined : model;
     const name = asked ?? defaults[id];
     if (name === undefined) return defaultRoutes(id);
-    const route = index.get(aliases[name] ?? name);
-    if (!route) throw unknownModel(name, asked === undefined ? id : undefined);
+    const known = aliases[name] ?? name;
+    const route = index.get(known);
+    if (!route) {
+      const down = shelves.find(({ runtime, error }) => error && known.startsWith(`${runtime.name}/`));
+      throw down?.error ?? unknownModel(name, asked === undefined ? id : undefined);
+    }
     if (!offers(route.model, id)) throw cannot(id, route);
     return [route];
   }
@@ -144,6 +150,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
     return new GatewayError('model_not_found', `There is no model “${name}”.`, {
       param: 'model',
       hint: hints.filter(Boolean).join(' ') || 'GET /models lists what there is.',
+      ...(down.length > 0 ? { retryAfter: DOWN_S } : {}),
     });
   }
 
@@ -163,6 +170,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
       .find(Boolean);
     return new GatewayError('not_supported', `No runtime offers ${id} now.`, {
       hint: down?.error?.hint ?? pull ?? 'Start Ollama, or set HONO_AI_EMBEDDED=true for the built-in models.',
+      ...(down ? { retryAfter: DOWN_S } : {}),
     });
   }
 

@@ -49,8 +49,16 @@ export interface Gateway {
   drain(ms: number): Promise<void>;
 }
 
-export function createGateway(options: { catalog: Catalog; arbiter: Arbiter; maxRuns: number }): Gateway {
-  const { catalog, arbiter, maxRuns } = options;
+export interface GatewayOptions {
+  catalog: Catalog;
+  arbiter: Arbiter;
+  maxRuns: number;
+  /** A runtime fetches a model before it can run it: how far that is, in bytes. */
+  onPull?: (pull: Target & { done: number; total: number }) => void;
+}
+
+export function createGateway(options: GatewayOptions): Gateway {
+  const { catalog, arbiter, maxRuns, onPull = () => {} } = options;
   let active = 0;
   let draining = false;
   let onIdle = () => {};
@@ -88,6 +96,9 @@ export function createGateway(options: { catalog: Catalog; arbiter: Arbiter; max
       try {
         for await (const event of onRoute(id, input, route, context, requestId)) {
           begun ||= event.type === 'chunk' || event.type === 'result';
+          if (event.type === 'progress' && event.unit === 'bytes') {
+            onPull({ model: route.model.id, runtime: route.runtime.name, done: event.done, total: event.total });
+          }
           yield event;
         }
         return;

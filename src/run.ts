@@ -67,7 +67,7 @@ export function startRun<Chunk, Result>(options: {
       for await (const event of source(context)) {
         if (event.type === 'result') {
           output = { ...event.result, ...target!, warnings };
-          events.push({ type: 'result', result: output });
+          events.push({ type: 'result', result: output, ...(event.files ? { files: event.files } : {}) });
         } else {
           if (event.type === 'warning') {
             if (warnings.includes(event.warning)) continue;

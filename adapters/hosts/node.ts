@@ -4,6 +4,7 @@ import { createAdaptorServer, type HttpBindings } from '@hono/node-server';
 import { undiciTransport } from '../transports/undici.ts';
 import type { Host } from './host.ts';
 import { createBindings } from './node-sink.ts';
+import { acceptUpgrades, isWebSocket } from './node-upgrade.ts';
 
 export const host: Host = {
   name: `node ${process.versions.node}`,
@@ -16,9 +17,13 @@ export const host: Host = {
         serverOptions: {
           keepAliveTimeout: 75_000,
           headersTimeout: Math.min(requestMs, 15_000),
-          requestTimeout: requestMs,
-        },
+          // A whole upload may take long; how slow a body may be is the app's to say.
+          requestTimeout: 0,
+          // Offers of other protocols are not taken up: such a request is answered like any other.
+          shouldUpgradeCallback: isWebSocket,
+        } as object,
       }) as Server;
+      const upgrades = acceptUpgrades(server, app);
       server.once('error', reject);
       server.listen(port, hostname, () => {
         const address = server.address() as { port: number };
@@ -29,7 +34,10 @@ export const host: Host = {
             server.close();
             server.closeIdleConnections();
           },
-          close: async () => server.closeAllConnections(),
+          close: async () => {
+            upgrades.close();
+            server.closeAllConnections();
+          },
         });
       });
     }),

@@ -4,9 +4,12 @@ import type { Capability } from '../../src/capabilities/define.ts';
 import { capabilities } from '../../src/capabilities/index.ts';
 import { answer, type Form } from '../answer.ts';
 import { defineGroup, defineLeaf, type Command, type Flag, type Group, type Invocation } from '../command.ts';
-import { usageError } from '../exit.ts';
+import { detachFlags, refuseJobFlags, toJobOptions, toNextSteps, toRequestHeaders } from '../detach.ts';
+import { CommandFailure, exitCodes, usageError } from '../exit.ts';
 import { toFields, toFlagName, toFlags } from '../flags.ts';
 import { readStdin } from '../stdin.ts';
+import { readAnswer, withTarget } from '../target.ts';
+import type { JobView } from '../../src/jobs/view.ts';
 import { shapes, type Shape } from './shapes.ts';
 
 type AnyCapability = Capability<string, z.ZodObject, z.ZodObject, z.ZodType>;
@@ -58,16 +61,47 @@ function defineCapabilityCommand(capability: AnyCapability): Command {
       ...shape.flags,
       ...(streams ? streamFlags : {}),
       ...eventFlags,
+      ...detachFlags,
     },
     async run(invocation) {
+      if (!invocation.flags['detach']) refuseJobFlags(invocation);
+      const headers = toRequestHeaders(invocation.flags);
       const body = await toBody(capability, shape, invocation);
       const { path } = capability;
+      if (invocation.flags['detach']) return detach(invocation, path, body, headers);
       const { showChunk, showResult } = cli as {
         showChunk(chunk: unknown): string;
         showResult(result: unknown): string;
       };
-      await answer(invocation, { path, body, streams, showChunk, showResult }, toForm(invocation));
+      await answer(invocation, { path, body, headers, streams, showChunk, showResult }, toForm(invocation));
     },
+  });
+}
+
+/** Hands the work over and prints the id of its job. */
+function detach(
+  invocation: Invocation,
+  path: string,
+  body: Record<string, unknown>,
+  headers: Record<string, string>,
+): Promise<void> {
+  const { out, flags } = invocation;
+  return withTarget(invocation, async (target) => {
+    const job = toJobOptions(flags);
+    const reply = await target.send({
+      method: 'POST',
+      path,
+      body: JSON.stringify(job ? { ...body, job } : body),
+      headers: { ...headers, prefer: 'respond-async' },
+    });
+    const view = (await readAnswer(reply)) as JobView;
+    if (view.object !== 'job') {
+      throw new CommandFailure(exitCodes.failure, 'The gateway did not take this as a job.', { code: 'not_supported' });
+    }
+    if (flags['json-stream']) out.jsonLine({ type: 'result', result: view });
+    else if (flags.json) out.json(view);
+    else out.line(view.id);
+    out.note(toNextSteps(view, target.url !== undefined));
   });
 }
 

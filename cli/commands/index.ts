@@ -5,6 +5,9 @@ type Found = Command | Group;
 
 const local: Record<string, () => Promise<Found>> = {
   serve: async () => (await import('./serve.ts')).serve,
+  jobs: async () => (await import('./jobs/index.ts')).jobs,
+  artifacts: async () => (await import('./artifacts.ts')).artifacts,
+  hooks: async () => (await import('./hooks.ts')).hooks,
   models: async () => (await import('./models.ts')).models,
   status: async () => (await import('./status.ts')).status,
   config: async () => (await import('./config.ts')).config,

@@ -27,6 +27,8 @@ export interface ArbiterOptions {
   budget: number | undefined;
   /** Longest wait for the card, in milliseconds. */
   queueMs: number;
+  /** Called when who holds the card, or who waits for it, has changed. */
+  onChange?: () => void;
 }
 
 /** Longest time an eviction may take, in milliseconds; a runtime that holds on longer is wedged. */
@@ -41,7 +43,7 @@ interface Waiter {
   wake: () => void;
 }
 
-export function createArbiter({ tenants, budget, queueMs }: ArbiterOptions): Arbiter {
+export function createArbiter({ tenants, budget, queueMs, onChange = () => {} }: ArbiterOptions): Arbiter {
   const held: Held[] = [];
   const queue: Waiter[] = [];
   let swapping = false;
@@ -55,6 +57,7 @@ export function createArbiter({ tenants, budget, queueMs }: ArbiterOptions): Arb
     const mine = entry;
     mine.leases++;
     mine.usedAt = performance.now();
+    onChange();
     let released = false;
     return {
       release() {
@@ -62,6 +65,7 @@ export function createArbiter({ tenants, budget, queueMs }: ArbiterOptions): Arb
         released = true;
         mine.leases--;
         mine.usedAt = performance.now();
+        onChange();
         void pump();
       },
     };
@@ -112,6 +116,7 @@ export function createArbiter({ tenants, budget, queueMs }: ArbiterOptions): Arb
       for (const victim of victims) {
         await tenants[victim.runtime]!.evict(victim.model, AbortSignal.timeout(EVICT_MS));
         held.splice(held.indexOf(victim), 1);
+        onChange();
       }
     } catch (error) {
       // Never load onto a card that is not free: this request fails, the next one looks again.
@@ -178,6 +183,7 @@ export function createArbiter({ tenants, budget, queueMs }: ArbiterOptions): Arb
     request.signal.addEventListener('abort', onAbort, { once: true });
     const timer = setTimeout(() => leave(queueTimeout(queueMs)), queueMs);
     queue.push(waiter);
+    onChange();
     void pump();
     let finished = false;
     try {

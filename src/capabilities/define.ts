@@ -27,6 +27,8 @@ export interface Definition<
   /** One piece of a streamed answer. */
   chunk: Chunk;
   cli: CliShape<z.output<Res>, z.output<Chunk>>;
+  /** What kind of files come out. It then always runs as a job, so that they are kept. */
+  makes?: 'image' | 'video' | 'audio';
   /** How to do it through other capabilities, for runtimes that do not offer it themselves. */
   derive?: Derivation<z.output<In>, z.output<Chunk>, z.output<Res>>;
 }

@@ -3,8 +3,30 @@ import type { z } from 'zod';
 import { GatewayError } from '../error.ts';
 import type { AppContext } from './context.ts';
 
-/** The raw bytes of a request, at most `limit` of them. Throws body_too_large before reading what is announced too large. */
+/** The raw bytes of a request, at most `limit` of them, read once. Throws body_too_large before reading what is announced too large. */
 export async function readBytes(c: AppContext, limit: number): Promise<Uint8Array<ArrayBuffer>> {
+  const known = c.var.bytes;
+  if (known) return known;
+  const bytes = await inTime(c, readAll(c, limit));
+  c.set('bytes', bytes);
+  return bytes;
+}
+
+/** A sender that trickles its body must not keep a connection for ever. */
+async function inTime<T>(c: AppContext, reading: Promise<T>): Promise<T> {
+  const { request_ms } = c.var.app.config;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      c.var.headers['connection'] = 'close';
+      reject(new GatewayError('request_timeout', 'The request took too long to arrive.'));
+    }, request_ms);
+  });
+  reading.catch(() => {});
+  return Promise.race([reading, late]).finally(() => clearTimeout(timer));
+}
+
+async function readAll(c: AppContext, limit: number): Promise<Uint8Array<ArrayBuffer>> {
   const announced = c.req.header('content-length');
   if (announced !== undefined) {
     if (Number(announced) > limit) throw tooLarge(limit);

@@ -3,6 +3,7 @@ import type { MiddlewareHandler } from 'hono';
 import { isLoopback, type Config } from '../config.ts';
 import { GatewayError } from '../error.ts';
 import type { AppContext, AppEnv, AppOptions } from './context.ts';
+import { isSigned, toQuery } from './links.ts';
 import { respond, respondError } from './respond.ts';
 
 /** What anybody may read without a key. Everything else needs it, routes that do not exist included. */
@@ -19,6 +20,15 @@ export const publicPaths = new Set([
 ]);
 const PUBLIC_PREFIX = '/docs/assets/';
 
+/** Whose jobs they are where no key is asked for, or the one of HONO_AI_API_KEY is given. */
+export const OWNER = 'owner';
+
+/** Who comes with a signed link: no caller has this name, so nothing is theirs. */
+const NOBODY = '';
+
+/** Browsers cannot send headers with a WebSocket or an EventSource: there, and only there, the key may stand in the query. */
+const QUERY_KEY = /^\/(ws|events|socket\.io\/?|jobs\/[^/]+\/events)$/;
+
 /** Origins of programs rather than of web sites. */
 const APP_ORIGIN = /^(?:app|capacitor|tauri|vscode-webview|chrome-extension|moz-extension|safari-web-extension):\/\//;
 
@@ -26,6 +36,7 @@ export function guard(options: AppOptions): MiddlewareHandler<AppEnv> {
   const { config, log, version } = options;
   const hosts = new Set(config.allowed_hosts.map((host) => host.toLowerCase()));
   const origins = new Set(config.allowed_origins.map((origin) => origin.toLowerCase()));
+  const keyed = config.api_key !== undefined || config.callers !== undefined;
   return async (c, next) => {
     const begun = performance.now();
     const path = c.req.path;
@@ -33,6 +44,7 @@ export function guard(options: AppOptions): MiddlewareHandler<AppEnv> {
     const logged: Record<string, unknown> = {};
     c.set('app', options);
     c.set('requestId', requestId);
+    c.set('caller', OWNER);
     c.set('logged', logged);
     c.set('headers', {
       'x-request-id': requestId,
@@ -50,7 +62,8 @@ export function guard(options: AppOptions): MiddlewareHandler<AppEnv> {
         checkOrigin(c, origin, site, origins);
         if (c.req.method === 'OPTIONS' && c.req.header('access-control-request-method')) refusal = preflight(c);
       }
-      if (!refusal && config.api_key !== undefined && !isPublic(c.req.method, path)) checkKey(c, config.api_key);
+      if (isLink(c)) c.set('caller', NOBODY);
+      else if (!refusal && keyed && !isPublic(c.req.method, path)) c.set('caller', toCaller(c, config));
     } catch (error) {
       refusal = respondError(c, error);
     }
@@ -69,6 +82,11 @@ export function guard(options: AppOptions): MiddlewareHandler<AppEnv> {
     });
     return refusal;
   };
+}
+
+/** A signed link needs no key; its own route believes nothing but the signature. */
+function isLink(c: AppContext): boolean {
+  return isSigned(c.req.path, toQuery(c.req.url));
 }
 
 function isPublic(method: string, path: string): boolean {
@@ -91,11 +109,11 @@ function checkHost(host: string | undefined, config: Config, allowed: Set<string
 function checkOrigin(c: AppContext, origin: string | undefined, site: string | undefined, allowed: Set<string>): void {
   if (origin === undefined) {
     // A link from elsewhere may open the public pages, nothing more.
-    if (site !== 'cross-site' || isPublic(c.req.method, c.req.path)) return;
+    if (site !== 'cross-site' || isPublic(c.req.method, c.req.path) || isLink(c)) return;
   } else if (allowedOrigin(origin.toLowerCase(), c.req.header('host')?.toLowerCase(), allowed)) {
     c.var.headers['access-control-allow-origin'] = origin;
     c.var.headers['access-control-expose-headers'] =
-      'x-request-id, retry-after, x-model, x-runtime, x-warning, location';
+      'x-request-id, retry-after, x-model, x-runtime, x-warning, x-job-id, x-cache, location, preference-applied, idempotent-replayed, etag, content-range, accept-ranges, content-disposition';
     c.var.headers['vary'] = 'origin';
     return;
   }
@@ -124,11 +142,18 @@ function preflight(c: AppContext): Response {
   return respond(c, '', { status: 200, contentType: 'text/plain', headers });
 }
 
-function checkKey(c: AppContext, key: string): void {
+/** Whose key it is. Every known key is compared, so that the time tells nothing. */
+function toCaller(c: AppContext, { api_key, callers = {} }: Config): string {
   const authorization = c.req.header('authorization');
   const bearer = authorization === undefined ? undefined : /^bearer ([^\s,]+)$/i.exec(authorization)?.[1];
-  const given = bearer ?? c.req.header('x-api-key') ?? c.req.header('api-key');
-  if (given !== undefined && sameText(given, key)) return;
+  const inQuery = QUERY_KEY.test(c.req.path) ? c.req.query('key') : undefined;
+  const given = bearer ?? c.req.header('x-api-key') ?? c.req.header('api-key') ?? inQuery;
+  let caller: string | undefined;
+  if (given !== undefined) {
+    for (const [name, key] of Object.entries(callers)) if (sameText(given, key)) caller = name;
+    if (api_key !== undefined && sameText(given, api_key)) caller = OWNER;
+  }
+  if (caller !== undefined) return caller;
   throw new GatewayError(
     'invalid_api_key',
     given === undefined ? 'This gateway needs a key.' : 'The key is not right.',

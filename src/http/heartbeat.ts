@@ -9,27 +9,52 @@ export interface Heartbeat {
   stop(): void;
 }
 
-/** Calls `ping` after `ms` of silence, but only where the last piece ended an event: a comment inside one would break it. */
+interface Stream {
+  ms: number;
+  last: number;
+  /** The last piece ended an event: a comment inside one would break it. */
+  between: boolean;
+  ping: () => void;
+}
+
+/** A ping may be late by this part of the silence it is for. */
+const LATENESS = 1 / 8;
+
+const streams = new Set<Stream>();
+let timer: ReturnType<typeof setInterval> | undefined;
+/** Milliseconds between two looks at all streams. */
+let period = Infinity;
+
+/** Calls `ping` after `ms` of silence. One timer looks after all streams: ten thousand idle ones cost one glance each now and then. */
 export function startHeartbeat(ms: number, ping: () => void): Heartbeat {
-  let last = performance.now();
-  let between = true;
-  // One timer looks at the clock now and then: re-arming one for every token would cost more than the token.
-  const watch = () => {
-    const left = last + ms - performance.now();
-    if (left <= 1) {
-      last = performance.now();
-      if (between) ping();
-    }
-    timer = setTimeout(watch, left <= 1 ? ms : left);
-  };
-  let timer = setTimeout(watch, ms);
+  const stream: Stream = { ms, last: performance.now(), between: true, ping };
+  streams.add(stream);
+  if (ms * LATENESS < period) {
+    clearInterval(timer);
+    period = ms * LATENESS;
+    timer = setInterval(beat, period);
+  }
   return {
     touch(piece) {
-      last = performance.now();
-      between = endsEvent(piece);
+      stream.last = performance.now();
+      stream.between = endsEvent(piece);
     },
-    stop: () => clearTimeout(timer),
+    stop() {
+      if (!streams.delete(stream) || streams.size > 0) return;
+      clearInterval(timer);
+      period = Infinity;
+    },
   };
+}
+
+function beat(): void {
+  const now = performance.now();
+  for (const stream of streams) {
+    // Timers are early by a millisecond now and then.
+    if (now - stream.last < stream.ms - 1) continue;
+    stream.last = now;
+    if (stream.between) stream.ping();
+  }
 }
 
 function endsEvent(piece: Piece): boolean {

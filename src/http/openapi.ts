@@ -1,10 +1,11 @@
 // Routes → OpenAPI 3.1, from the schemas that check the requests.
 import type { OpenAPIHono } from '@hono/zod-openapi';
-import type { z } from 'zod';
+import { z } from 'zod';
+import { jobView } from '../jobs/view.ts';
 import type { AppEnv } from './context.ts';
 
 export interface RouteDescription {
-  method: 'get' | 'post';
+  method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   path: string;
   tag: string;
   summary: string;
@@ -13,12 +14,26 @@ export interface RouteDescription {
   output: z.ZodType;
   /** Answers server-sent events where the caller asks for them. */
   streams?: boolean;
+  /** Can be asked as a job: Prefer, Idempotency-Key, 202. */
+  jobs?: boolean;
+  /** The status of success; 200 if absent. */
+  status?: 200 | 201 | 202 | 204;
+  /** Fields of the query. */
+  query?: z.ZodObject;
   /** Needs no key. */
   public?: boolean;
 }
 
 /** Registers a route with the document; the handler is the caller's. */
 export function describeRoute(app: OpenAPIHono<AppEnv>, route: RouteDescription): void {
+  const { input, query, output, status = 200 } = route;
+  const params = [...route.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => [name!, z.string()] as const);
+  const request = {
+    ...(params.length > 0 ? { params: z.object(Object.fromEntries(params)) as never } : {}),
+    ...(query ? { query: query as never } : {}),
+    ...(route.jobs ? { headers: jobHeaders as never } : {}),
+    ...(input ? { body: { required: true, content: { 'application/json': { schema: input as never } } } } : {}),
+  };
   app.openAPIRegistry.registerPath({
     method: route.method,
     path: route.path,
@@ -26,17 +41,22 @@ export function describeRoute(app: OpenAPIHono<AppEnv>, route: RouteDescription)
     summary: route.summary,
     ...(route.description ? { description: route.description } : {}),
     ...(route.public ? { security: [] } : {}),
-    ...(route.input
-      ? { request: { body: { required: true, content: { 'application/json': { schema: route.input as never } } } } }
-      : {}),
+    ...(Object.keys(request).length > 0 ? { request } : {}),
     responses: {
-      200: {
+      [status]: {
         description: 'Done.',
-        content: {
-          'application/json': { schema: route.output as never },
-          ...(route.streams ? { 'text/event-stream': { schema: { type: 'string' as const } } } : {}),
-        },
+        ...(status === 204
+          ? {}
+          : {
+              content: {
+                'application/json': { schema: output as never },
+                ...(route.streams ? { 'text/event-stream': { schema: { type: 'string' as const } } } : {}),
+              },
+            }),
       },
+      ...(route.jobs
+        ? { 202: { description: 'Taken as a job.', content: { 'application/json': { schema: jobView as never } } } }
+        : {}),
       default: {
         description: 'What went wrong, and what to do.',
         content: { 'application/json': { schema: ERROR_SCHEMA } },
@@ -44,6 +64,18 @@ export function describeRoute(app: OpenAPIHono<AppEnv>, route: RouteDescription)
     },
   });
 }
+
+const jobHeaders = z.object({
+  prefer: z
+    .string()
+    .optional()
+    .describe('respond-async: answer 202 with a job at once. wait=N: do so if it is not done within N seconds.'),
+  'idempotency-key': z
+    .string()
+    .optional()
+    .describe('The same request with the same key runs once; later ones get the first answer.'),
+  'cache-control': z.string().optional().describe('no-cache: do not answer a job from what was made before.'),
+});
 
 const ERROR_SCHEMA = { $ref: '#/components/schemas/Error' };
 

@@ -1,7 +1,7 @@
 // Every answer leaves through here: with the request's standard headers, and streamed so that no reader can hold the card.
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { GatewayError, toGatewayError } from '../error.ts';
-import type { AppContext, Piece, StreamPort } from './context.ts';
+import type { AppContext, Piece, PushPort, StreamPort } from './context.ts';
 import { PING, startHeartbeat } from './heartbeat.ts';
 
 export interface Answer {
@@ -63,28 +63,36 @@ export interface EventStream {
   headers?: () => Record<string, string>;
 }
 
+export const EVENT_HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-cache',
+  'x-accel-buffering': 'no',
+};
+
 /** Server-sent events. Headers go out with the first event, or with the first heartbeat if that comes sooner. */
 export async function respondEvents(c: AppContext, stream: EventStream): Promise<Response> {
   const { heartbeat_ms, max_backlog } = c.var.app.config;
   const waiting = stream.ready !== undefined && !(await within(heartbeat_ms, stream.ready));
-  const headers = {
-    ...c.var.headers,
-    'content-type': 'text/event-stream; charset=utf-8',
-    'cache-control': 'no-cache',
-    'x-accel-buffering': 'no',
-    ...stream.headers?.(),
-  };
+  const headers = { ...c.var.headers, ...EVENT_HEADERS, ...stream.headers?.() };
   const finish = logAtEnd(c);
+  const recorder = c.var.keyed?.stream(200, headers);
   async function* body(): AsyncGenerator<Piece> {
     if (waiting) yield PING;
     let error: GatewayError | undefined;
+    let whole = false;
     try {
-      yield* stream.body;
+      if (recorder) yield* recorded(stream.body, recorder.record);
+      else yield* stream.body;
+      whole = true;
     } catch (thrown) {
       error = toGatewayError(thrown);
-      yield stream.onError(error);
+      const told = stream.onError(error);
+      recorder?.record(told);
+      whole = error.code !== 'client_closed';
+      yield told;
     } finally {
       finish(error);
+      recorder?.end(whole);
     }
   }
   return sendStream(c, {
@@ -95,6 +103,33 @@ export async function respondEvents(c: AppContext, stream: EventStream): Promise
     maxBacklog: max_backlog,
     onGone: stream.onGone,
   });
+}
+
+async function* recorded(body: AsyncIterable<Piece>, record: (piece: Piece) => void): AsyncGenerator<Piece> {
+  for await (const piece of body) {
+    record(piece);
+    yield piece;
+  }
+}
+
+/** Server-sent events that are pushed as they happen; at most `maxBacklog` bytes wait for the reader, then it is cut. */
+export function respondPushed(c: AppContext, stream: { maxBacklog: number; open: PushPort['open'] }): Response {
+  const finish = logAtEnd(c);
+  const { maxBacklog, open } = stream;
+  const port: PushPort = {
+    status: 200,
+    headers: { ...c.var.headers, ...EVENT_HEADERS },
+    heartbeatMs: c.var.app.config.heartbeat_ms,
+    maxBacklog,
+    open(pipe) {
+      const leave = open(pipe);
+      return () => {
+        leave();
+        finish(undefined);
+      };
+    },
+  };
+  return c.env?.push?.(port) ?? new Response(toPushedStream(port), { status: port.status, headers: port.headers });
 }
 
 /** Whether it resolves within `ms`; throws if it rejects within. */
@@ -176,16 +211,65 @@ function toWebStream({ body, heartbeatMs, maxBacklog, onGone }: StreamPort): Rea
   );
 }
 
+/** The portable sink of what is pushed; the host keeps no more of an idle stream than this. */
+function toPushedStream({ heartbeatMs, maxBacklog, open }: PushPort): ReadableStream<Uint8Array> {
+  let over = false;
+  let finish = (_how?: (() => void) | undefined) => {};
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        let leave: (() => void) | undefined;
+        const send = (piece: Piece) => {
+          if (over) return;
+          // Asked before and not after, so that a piece which alone is more gets through.
+          if ((controller.desiredSize ?? 0) < -maxBacklog) {
+            return finish(() => controller.error(new Error('The reader is too slow.')));
+          }
+          heartbeat.touch(piece);
+          controller.enqueue(typeof piece === 'string' ? encode(piece) : piece);
+        };
+        finish = (how) => {
+          if (over) return;
+          over = true;
+          heartbeat.stop();
+          how?.();
+          leave?.();
+        };
+        const heartbeat = startHeartbeat(heartbeatMs, () => send(PING));
+        leave = open({
+          send,
+          buffered: () => -(controller.desiredSize ?? 0),
+          end: () => finish(() => controller.close()),
+        });
+        // It may have ended before there was anything to leave.
+        if (over) leave();
+      },
+      cancel: () => finish(),
+    },
+    new ByteLengthQueuingStrategy({ highWaterMark: 0 }),
+  );
+}
+
+const encoder = new TextEncoder();
+let latest: { text: string; bytes: Uint8Array } | undefined;
+
+/** Text that goes to many readers in a row is encoded once. */
+function encode(text: string): Uint8Array {
+  if (latest?.text !== text) latest = { text, bytes: encoder.encode(text) };
+  return latest!.bytes;
+}
+
 /** The log line of a stream is written when it ends, not when its headers went out. */
 function logAtEnd(c: AppContext): (error: GatewayError | undefined) => void {
-  const { logged, app } = c.var;
+  // The context itself is let go: a stream may be open for days.
+  const { logged, app, requestId } = c.var;
   logged['streaming'] = true;
   const begun = performance.now();
   return (error) => {
     app.log({
       level: error && error.status >= 500 ? 'warn' : 'info',
       message: 'stream',
-      id: c.var.requestId,
+      id: requestId,
       ...logged,
       ...(error ? { code: error.code } : {}),
       stream_ms: Math.round(performance.now() - begun),

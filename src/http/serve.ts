@@ -5,24 +5,53 @@ import { z } from 'zod';
 import type { CapabilityId, Input } from '../capabilities/index.ts';
 import type { RunEvent } from '../event.ts';
 import type { Run } from '../run.ts';
+import { jobOptions, type JobOptions } from '../jobs/options.ts';
 import { readJson } from './body.ts';
 import { clientSignal, type AppContext, type AppEnv } from './context.ts';
+import { toHeader } from './headers.ts';
+import { idempotent } from './idempotency.ts';
+import { runAsJob } from './job.ts';
 import { describeRoute } from './openapi.ts';
+import { toPreference } from './prefer.ts';
 import { respondEvents, respondJson, toErrorBody } from './respond.ts';
 
 type AnyCapability = Capability<CapabilityId, z.ZodObject, z.ZodObject, z.ZodType>;
 type AnyRun = Run<unknown, Record<string, unknown>>;
 
 export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapability): void {
-  const { id, path, input, output, chunk, summary, description } = capability;
+  const { id, path, output, chunk, summary, description, makes } = capability;
   const streams = !(chunk instanceof z.ZodNever);
-  describeRoute(app, { method: 'post', path, tag: id.split('.')[0]!, summary, description, input, output, streams });
-  app.post(path, async (c) => {
-    const body = (await readJson(c, input)) as Input<CapabilityId> & { stream?: boolean };
-    const run = c.var.app.gateway.run(id, body, { signal: clientSignal(c), requestId: c.var.requestId }) as AnyRun;
-    const stream = streams && (body.stream || c.req.header('accept')?.includes('text/event-stream'));
-    return stream ? runEvents(c, run) : runJson(c, run);
+  const input = capability.input.extend({
+    job: jobOptions.optional().describe('How to treat it as a job; see also the Prefer header.'),
   });
+  describeRoute(app, {
+    method: 'post',
+    path,
+    tag: id.split('.')[0]!,
+    summary,
+    description,
+    input,
+    output,
+    streams,
+    jobs: true,
+  });
+  app.post(
+    path,
+    idempotent(async (c) => {
+      const { job: options, ...body } = (await readJson(c, input)) as Record<string, unknown> & {
+        job?: JobOptions;
+        stream?: boolean;
+      };
+      const preference = toPreference(c.req.header('prefer'));
+      if (preference || options || makes) return runAsJob(c, { capability: id, input: body, options, preference });
+      const run = c.var.app.gateway.run(id, body as Input<CapabilityId>, {
+        signal: clientSignal(c),
+        requestId: c.var.requestId,
+      }) as AnyRun;
+      const stream = streams && (body.stream || c.req.header('accept')?.includes('text/event-stream'));
+      return stream ? runEvents(c, run) : runJson(c, run);
+    }),
+  );
 }
 
 /** Waits for the whole answer; `toBody` puts it into a dialect's words. */
@@ -84,12 +113,4 @@ export function runHeaders(
 
 function logRun(c: AppContext, run: Pick<AnyRun, 'target'>): void {
   if (run.target) Object.assign(c.var.logged, run.target);
-}
-
-/** Names and warnings may hold anything; headers only printable ASCII. */
-function toHeader(text: string): string {
-  return text
-    .replace(/[’‘]/g, "'")
-    .replace(/[“”]/g, '"')
-    .replace(/[^\x20-\x7e]/g, '?');
 }

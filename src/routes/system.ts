@@ -13,6 +13,15 @@ const status = z.object({
   instance: z.string(),
   uptime_s: z.number(),
   active_runs: z.int(),
+  jobs: z.object({
+    store: z.string(),
+    queued: z.int(),
+    running: z.int(),
+    done: z.int(),
+    failed: z.int(),
+    cancelled: z.int(),
+    problems: z.array(z.string()).describe('What is wrong or risky with the store, each with its remedy.'),
+  }),
   runtimes: z.array(
     z.object({
       name: z.string(),
@@ -54,8 +63,9 @@ export function serveSystem(app: OpenAPIHono<AppEnv>): void {
     public: true,
   });
   app.get('/ready', async (c) => {
-    const { gateway } = c.var.app;
-    const isReady = !gateway.draining() && (await gateway.catalog.runtimes()).some((runtime) => runtime.ok);
+    const { gateway, store } = c.var.app;
+    const [runtimes, health] = await Promise.all([gateway.catalog.runtimes(), store.health()]);
+    const isReady = !gateway.draining() && health.ok && runtimes.some((runtime) => runtime.ok);
     return respondJson(c, { ready: isReady }, { status: isReady ? 200 : 503 });
   });
   describeRoute(app, {
@@ -66,14 +76,18 @@ export function serveSystem(app: OpenAPIHono<AppEnv>): void {
     output: status,
   });
   app.get('/system/status', async (c) => {
-    const { gateway, version, host, instance } = c.var.app;
+    const { gateway, store, version, host, instance } = c.var.app;
     const { held, waiting, budget } = gateway.arbiter.snapshot();
+    const health = await store.health();
+    const none = { queued: 0, running: 0, done: 0, failed: 0, cancelled: 0 };
+    const counts = health.ok ? await store.jobs.counts() : none;
     return respondJson(c, {
       version,
       host,
       instance,
       uptime_s: Math.round((performance.now() - startedAt) / 1000),
       active_runs: gateway.active(),
+      jobs: { store: store.name, ...counts, problems: health.problems },
       runtimes: await gateway.catalog.runtimes(),
       card: {
         budget: budget ?? null,

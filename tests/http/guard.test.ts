@@ -1,27 +1,32 @@
 // The front door: who is let in, from where, and that every route is behind it.
-import { describe, expect, it } from 'vitest';
-import { createApp } from '../../src/app.ts';
-import { resolveConfig } from '../../src/config.ts';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { openGateway } from '../../adapters/index.ts';
 import type { LogEntry } from '../../src/http/context.ts';
 import { publicPaths } from '../../src/http/guard.ts';
-import { openScripted } from '../support/open-scripted.ts';
 import { createScripted } from '../support/scripted-runtime.ts';
 
 const KEY = 'key-0123456789-0123456789';
 
-function open(env: Record<string, string> = {}) {
+const opened: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0)) await close();
+});
+
+async function open(env: Record<string, string> = {}) {
   const runtime = createScripted({ chat: () => ({ text: 'ok' }) });
-  const { gateway } = openScripted([runtime]);
+  const folder = mkdtempSync(join(tmpdir(), 'hono-ai-guard-'));
   const lines: LogEntry[] = [];
-  const { config } = resolveConfig({ env });
-  const app = createApp({
-    gateway,
-    config,
-    version: '1',
-    host: 'test',
-    instance: 'i',
+  const { app, close } = await openGateway({
+    env: { HONO_AI_CONFIG: '/dev/null', HONO_AI_STATE_DIR: folder, ...env },
+    runtimes: [runtime],
     log: (line) => lines.push(line),
-    asset: async () => undefined,
+  });
+  opened.push(async () => {
+    await close();
+    rmSync(folder, { recursive: true, force: true });
   });
   const request = async (path: string, headers: Record<string, string> = {}, init: RequestInit = {}) =>
     app.fetch(
@@ -37,7 +42,7 @@ function open(env: Record<string, string> = {}) {
 
 describe('the key', () => {
   it('guards every route but those on the public list', async () => {
-    const { app, request } = open({ HONO_AI_API_KEY: KEY });
+    const { app, request } = await open({ HONO_AI_API_KEY: KEY });
     const seen = new Set<string>();
     for (const { method, path } of app.routes) {
       if (method === 'ALL') continue;
@@ -57,7 +62,7 @@ describe('the key', () => {
   });
 
   it('is taken in three headers, and in one form only', async () => {
-    const { chat, runtime } = open({ HONO_AI_API_KEY: KEY });
+    const { chat, runtime } = await open({ HONO_AI_API_KEY: KEY });
     for (const headers of [
       { authorization: `Bearer ${KEY}` },
       { authorization: `bearer ${KEY}` },
@@ -87,7 +92,7 @@ describe('the key', () => {
   });
 
   it('and prompts never reach the log', async () => {
-    const { chat, lines } = open({ HONO_AI_API_KEY: KEY });
+    const { chat, lines } = await open({ HONO_AI_API_KEY: KEY });
     await chat({ authorization: `Bearer ${KEY}` });
     await chat({ authorization: 'Bearer wrong-key-wrong-key' });
     expect(lines).toHaveLength(2);
@@ -105,7 +110,7 @@ describe('the key', () => {
 
 describe('Host', () => {
   it('must be one of ours on loopback', async () => {
-    const { request, chat, runtime } = open({ HONO_AI_ALLOWED_HOSTS: 'box.example' });
+    const { request, chat, runtime } = await open({ HONO_AI_ALLOWED_HOSTS: 'box.example' });
     for (const host of [
       'localhost',
       'localhost:1',
@@ -142,7 +147,7 @@ describe('Origin', () => {
   ];
 
   it('of other sites gets nothing done', async () => {
-    const { chat, request, runtime } = open();
+    const { chat, request, runtime } = await open();
     for (const origin of evil) {
       for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'application/json', '']) {
         const response = await chat({ origin, ...(type ? { 'content-type': type } : {}) });
@@ -158,7 +163,7 @@ describe('Origin', () => {
   });
 
   it('of this machine, of programs and of the list may call, with what SDKs send', async () => {
-    const { chat, request } = open({ HONO_AI_ALLOWED_ORIGINS: 'https://ui.example', HONO_AI_API_KEY: KEY });
+    const { chat, request } = await open({ HONO_AI_ALLOWED_ORIGINS: 'https://ui.example', HONO_AI_API_KEY: KEY });
     for (const origin of [
       'http://localhost:3000',
       'http://127.0.0.1:5173',
@@ -193,7 +198,7 @@ describe('Origin', () => {
 
 describe('every answer', () => {
   it('has a request id, the caller’s own where it is harmless', async () => {
-    const { request } = open();
+    const { request } = await open();
     expect((await request('/health', { 'x-request-id': 'mine-1' })).headers.get('x-request-id')).toBe('mine-1');
     expect((await request('/health', { 'x-request-id': 'a b"c' })).headers.get('x-request-id')).toMatch(
       /^req_[0-9a-f]{32}$/,
@@ -206,7 +211,7 @@ describe('every answer', () => {
   });
 
   it('of a page forbids scripts and frames from elsewhere', async () => {
-    const { request } = open();
+    const { request } = await open();
     for (const path of ['/docs', '/redoc']) {
       const policy = (await request(path)).headers.get('content-security-policy')!;
       expect(policy).toContain("default-src 'none'");

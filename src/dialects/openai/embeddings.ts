@@ -1,5 +1,6 @@
 // OpenAI embeddings ⇄ text.embed.
 import { z } from 'zod';
+import { toBase64 } from '../../base64.ts';
 import { textEmbed } from '../../capabilities/text/embed.ts';
 import type { Output } from '../../capabilities/index.ts';
 import { GatewayError } from '../../error.ts';
@@ -45,7 +46,7 @@ export function toEmbeddingList({ embeddings, model, usage }: Output<'text.embed
     data: embeddings.map((vector, index) => ({
       object: 'embedding',
       index,
-      embedding: base64 ? toBase64(vector) : vector,
+      embedding: base64 ? toBase64(toFloats(vector)) : vector,
     })),
     model,
     usage,
@@ -53,11 +54,9 @@ export function toEmbeddingList({ embeddings, model, usage }: Output<'text.embed
 }
 
 /** Little-endian float32, as the SDKs ask for without saying so. */
-function toBase64(vector: number[]): string {
+function toFloats(vector: number[]): Uint8Array {
   const bytes = new Uint8Array(vector.length * 4);
   const view = new DataView(bytes.buffer);
   vector.forEach((value, index) => view.setFloat32(index * 4, value, true));
-  let binary = '';
-  for (let at = 0; at < bytes.length; at += 8192) binary += String.fromCharCode(...bytes.subarray(at, at + 8192));
-  return btoa(binary);
+  return bytes;
 }

@@ -9,10 +9,12 @@ import { GatewayError } from '../../error.ts';
 import type { StatusEvent } from '../../event.ts';
 import { readBytes, toInput, toJson } from '../../http/body.ts';
 import { clientSignal, type AppContext, type AppEnv } from '../../http/context.ts';
+import { idempotent } from '../../http/idempotency.ts';
 import { describeRoute } from '../../http/openapi.ts';
 import { respondEvents, respondJson, toErrorBody } from '../../http/respond.ts';
 import { runHeaders, runJson } from '../../http/serve.ts';
 import type { Run } from '../../run.ts';
+import { serveBatches } from './batches.ts';
 import {
   chatCompletion,
   chatRequest,
@@ -25,6 +27,7 @@ import {
 } from './chat.ts';
 import { completion, completionRequest, toCompletion, toCompletionChunk, toGenerateInputs } from './completions.ts';
 import { embeddingList, embeddingRequest, toEmbeddingList, toEmbedInput } from './embeddings.ts';
+import { serveFiles } from './files.ts';
 import { modelCard, modelList, toModelCard, toModelList } from './models.ts';
 import { relay } from './relay.ts';
 
@@ -46,7 +49,7 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
     output: chatCompletion,
     streams,
   });
-  app.post('/v1/chat/completions', chatCompletions);
+  app.post('/v1/chat/completions', idempotent(chatCompletions));
   describeRoute(app, {
     method: 'post',
     path: '/v1/completions',
@@ -56,7 +59,7 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
     output: completion,
     streams,
   });
-  app.post('/v1/completions', completions);
+  app.post('/v1/completions', idempotent(completions));
   describeRoute(app, {
     method: 'post',
     path: '/v1/embeddings',
@@ -65,7 +68,7 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
     input: embeddingRequest,
     output: embeddingList,
   });
-  app.post('/v1/embeddings', embeddings);
+  app.post('/v1/embeddings', idempotent(embeddings));
   describeRoute(app, {
     method: 'get',
     path: '/v1/models',
@@ -85,6 +88,8 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
   app.get('/v1/models/:id{.+}', async (c) =>
     respondJson(c, toModelCard(await c.var.app.gateway.catalog.find(toId(c.req.param('id'))))),
   );
+  serveFiles(app);
+  serveBatches(app);
 }
 
 async function chatCompletions(c: AppContext): Promise<Response> {

@@ -1,0 +1,153 @@
+// `artifacts`: files that jobs made, and files that were brought.
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { defineGroup, defineLeaf } from '../command.ts';
+import { CommandFailure, exitCodes, usageError } from '../exit.ts';
+import { fetchFiles, toSize } from '../fetch.ts';
+import { idArgument, readIds } from '../ids.ts';
+import { pageFlags, printList, printWhole } from '../pages.ts';
+import { saveFlags } from '../save.ts';
+import { askJson, withTarget, type Target } from '../target.ts';
+
+/** As far as a command needs it. */
+interface Artifact {
+  id: string;
+  name: string;
+  media_type: string;
+  size: number;
+  sha256: string;
+  job?: string | null;
+  created_at?: string;
+}
+
+const ls = defineLeaf({
+  path: 'artifacts ls',
+  summary: 'List files, newest first',
+  flags: { job: { type: 'string', valueHint: 'ID', description: 'Only of this job.' }, ...pageFlags },
+  run: (invocation) =>
+    withTarget(invocation, async (target) => {
+      const count = await printList<Artifact>(invocation, target, '/artifacts', {
+        query: { job: invocation.flags['job'] as string | undefined },
+        head: ['ARTIFACT', 'TYPE', 'SIZE', 'CREATED', 'JOB', 'NAME'],
+        toRow: ({ id, media_type, size, created_at, job, name }) => [
+          id,
+          media_type,
+          invocation.io.stdout.isTTY ? toSize(size) : String(size),
+          created_at ?? '-',
+          job ?? '-',
+          name,
+        ],
+      });
+      if (count === 0) invocation.out.note('No files.');
+    }),
+});
+
+const show = defineLeaf({
+  path: 'artifacts show',
+  summary: 'Show all about files, and how they were made',
+  argument: idArgument('ID'),
+  flags: {},
+  async run(invocation) {
+    const ids = await readIds(invocation);
+    await withTarget(invocation, async (target) => {
+      const seen: Artifact[] = [];
+      for (const id of ids) seen.push(await getArtifact(target, id));
+      printWhole(invocation, seen);
+    });
+  },
+});
+
+const download = defineLeaf({
+  path: 'artifacts download',
+  summary: 'Save files',
+  details: 'Into this folder under their own names, unless -o says otherwise. Nothing is written over without --force.',
+  argument: idArgument('ID'),
+  flags: saveFlags,
+  async run(invocation) {
+    const { out, flags } = invocation;
+    const ids = await readIds(invocation);
+    await withTarget(invocation, async (target, signal) => {
+      const found: Artifact[] = [];
+      for (const id of ids) found.push(await getArtifact(target, id));
+      const saved = await fetchFiles(
+        invocation,
+        target,
+        signal,
+        found.map(({ id, name, sha256, size }) => ({ id, name, sha256, size })),
+      );
+      if (flags.json) out.json({ object: 'list', data: saved });
+    });
+  },
+});
+
+const rm = defineLeaf({
+  path: 'artifacts rm',
+  summary: 'Delete files',
+  argument: idArgument('ID'),
+  flags: {},
+  async run(invocation) {
+    const { out, flags } = invocation;
+    const ids = await readIds(invocation);
+    await withTarget(invocation, async (target) => {
+      for (const id of ids) {
+        await askJson(target, { method: 'DELETE', path: `/artifacts/${id}` });
+        if (!flags.json) out.line(id);
+        out.note(`${id}: deleted`);
+      }
+      if (flags.json) out.json({ object: 'list', data: ids.map((id) => ({ id, deleted: true })) });
+    });
+  },
+});
+
+const upload = defineLeaf({
+  path: 'artifacts upload',
+  summary: 'Bring files, and print their ids',
+  argument: { hint: 'FILE…|-', description: '- is standard input; --name says what it is called.', max: Infinity },
+  flags: {
+    name: { type: 'string', valueHint: 'NAME', description: 'What the file is called there.' },
+    type: { type: 'string', valueHint: 'TYPE', description: 'Its media type, where its bytes do not tell.' },
+  },
+  async run(invocation) {
+    const { words, out, flags, io } = invocation;
+    if (words.length === 0) throw usageError('artifacts upload needs FILE, or - for standard input.');
+    if (flags['name'] !== undefined && words.length > 1) throw usageError('--name is for a single file.');
+    await withTarget(invocation, async (target) => {
+      const made: Artifact[] = [];
+      for (const word of words) {
+        const bytes = word === '-' ? await io.stdin.read() : await readBytes(word);
+        const name = (flags['name'] as string | undefined) ?? (word === '-' ? 'stdin' : basename(word));
+        const artifact = await askJson<Artifact>(target, {
+          method: 'POST',
+          path: `/artifacts?${new URLSearchParams({ name })}`,
+          body: new Uint8Array(bytes),
+          headers: { 'content-type': (flags['type'] as string | undefined) ?? 'application/octet-stream' },
+        });
+        made.push(artifact);
+        if (!flags.json) out.line(artifact.id);
+        out.note(`${word}: ${artifact.media_type}, ${toSize(artifact.size)}`);
+      }
+      if (flags.json) out.json(made.length === 1 ? made[0] : { object: 'list', data: made });
+    });
+  },
+});
+
+export const artifacts = defineGroup('artifacts', 'Files: ls, show, download, rm, upload', {
+  ls,
+  show,
+  download,
+  rm,
+  upload,
+});
+
+function getArtifact(target: Target, id: string): Promise<Artifact> {
+  return askJson<Artifact>(target, { method: 'GET', path: `/artifacts/${id}` });
+}
+
+async function readBytes(file: string): Promise<Uint8Array> {
+  try {
+    return await readFile(file);
+  } catch (error) {
+    const { code } = error as { code?: string };
+    throw new CommandFailure(exitCodes.usage, `${file} cannot be read: ${code}.`, { code: 'cannot_read' });
+  }
+}

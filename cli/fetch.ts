@@ -1,0 +1,76 @@
+// Files of the gateway → this machine, for every command that downloads.
+import type { Invocation } from './command.ts';
+import { checkId } from './ids.ts';
+import { saveFile, toPaths, toPlace, type Piece } from './save.ts';
+import { readAnswer, type Answer, type Target } from './target.ts';
+
+export interface Fetched extends Piece {
+  /** The job that made it. */
+  job?: string;
+  sha256?: string;
+  size?: number;
+  /** What it holds, where that is known already. */
+  text?: string;
+}
+
+export interface Saved {
+  path: string;
+  id: string;
+  job?: string;
+  size: number;
+}
+
+/** Saves them where `-o` says and, unless --json is asked for, prints their paths. Throws a CommandFailure. */
+export async function fetchFiles(
+  invocation: Invocation,
+  target: Target,
+  signal: AbortSignal,
+  sources: Fetched[],
+): Promise<Saved[]> {
+  const { out, flags, io } = invocation;
+  if (sources.length === 0) return [];
+  const place = toPlace(flags['output'] as string | undefined, sources.length);
+  if (place.kind === 'stdout') {
+    for await (const piece of await openSource(target, sources[0]!, signal)) out.raw(piece);
+    return [];
+  }
+  const paths = toPaths(place, sources);
+  const saved: Saved[] = [];
+  for (const [index, source] of sources.entries()) {
+    const path = paths[index]!;
+    const { id, job, sha256, size: whole } = source;
+    let shownAt = 0;
+    const size = await saveFile(path, () => openSource(target, source, signal), {
+      force: flags['force'] === true,
+      ...(sha256 === undefined ? {} : { sha256 }),
+      onBytes(count) {
+        if (!io.stderr.isTTY || performance.now() - shownAt < 100) return;
+        shownAt = performance.now();
+        out.status(`${path}: ${toSize(count)}${whole === undefined ? '' : ` of ${toSize(whole)}`}`);
+      },
+    });
+    out.clearStatus();
+    saved.push({ path, id, ...(job === undefined ? {} : { job }), size });
+    if (!flags.json) out.line(path);
+  }
+  return saved;
+}
+
+export function toSize(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ['kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length, Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
+}
+
+async function openSource(target: Target, { id, text }: Fetched, signal: AbortSignal): Promise<Answer['body']> {
+  if (text !== undefined) {
+    return (async function* () {
+      yield new TextEncoder().encode(text);
+    })();
+  }
+  const path = `/artifacts/${checkId(id)}/content`;
+  const reply = await target.send({ method: 'GET', path, accept: '*/*', signal });
+  if (reply.status !== 200) await readAnswer(reply);
+  return reply.body;
+}

@@ -1,0 +1,227 @@
+// The bytes of artifacts: written, counted, read, and deleted only when nobody needs them any more.
+import { GatewayError } from '../error.ts';
+import type { BlobStore, DocumentStore } from '../store.ts';
+import { ARTIFACT } from './record.ts';
+
+export interface ShelfOptions {
+  documents: DocumentStore;
+  blobs: BlobStore;
+  /** Bytes that all files together may take. */
+  budget: number;
+  /** Deletes some of the longest unused artifacts; false where none may leave. */
+  evict: () => Promise<boolean>;
+  warn: (message: string, cause: unknown) => void;
+}
+
+export interface Written {
+  hash: string;
+  size: number;
+  head: Uint8Array;
+}
+
+export interface Shelf {
+  /** Makes room for so many more bytes. Throws `storage_full` where there is none. */
+  room(bytes: number): Promise<void>;
+  /** Keeps bytes for the artifact `id`, which may be committed within the hour. Throws as BlobStore.write, and `storage_full`. */
+  write(
+    source: AsyncIterable<Uint8Array>,
+    options: { id: string; limit: number; signal?: AbortSignal | undefined },
+  ): Promise<Written>;
+  /** The artifact `id` is gone, or will never be: its bytes go too, unless another has the same. */
+  drop(id: string, hash: string, size: number): Promise<void>;
+  open(hash: string, range?: { start: number; end: number }): Promise<AsyncIterable<Uint8Array> | undefined>;
+  isRead(hash: string): boolean;
+  /** Deletes what no artifact has needed for an hour, and counts the rest. */
+  clear(now: number): Promise<void>;
+  /** Bytes that are kept, as far as they have been counted. */
+  used(): number;
+}
+
+export const HOUR_MS = 3_600_000;
+/** Bytes of the disk that others are left. */
+const RESERVE = 256 * 1024 * 1024;
+/** Tries of one request for room; each evicts at least one artifact. */
+const MAX_EVICTIONS = 100_000;
+
+export function createShelf({ documents, blobs, budget, evict, warn }: ShelfOptions): Shelf {
+  let total = 0;
+  /** Hash → who may still be committed with it, and since when; a monotonic time, for clocks jump. */
+  const pending = new Map<string, Map<string, number>>();
+  const readers = new Map<string, number>();
+  /** Hashes that were to be deleted while somebody read them, and their sizes. */
+  const doomed = new Map<string, number>();
+  /** Deletions of the last hour: who wrote the same bytes meanwhile must look whether they are there. */
+  const deletions = new Map<string, { at: number; done: Promise<void> }>();
+  let making: Promise<unknown> = Promise.resolve();
+
+  async function isFull(bytes: number): Promise<boolean> {
+    if (total + bytes > budget) return true;
+    const free = await blobs.free();
+    return free !== undefined && free < bytes + RESERVE;
+  }
+
+  async function makeRoom(bytes: number): Promise<void> {
+    if (bytes > budget) throw full('The file is larger than all room for files.');
+    for (let tries = 0; await isFull(bytes); tries++) {
+      if (tries >= MAX_EVICTIONS || !(await evict())) throw full('There is no room for this file.');
+    }
+  }
+
+  /** One after the other: two that look for room at once would both delete for it, or both be refused. */
+  async function inTurn(work: () => Promise<void>): Promise<void> {
+    const mine = making.then(work);
+    making = mine.catch(() => {});
+    return mine;
+  }
+
+  function isPending(hash: string): boolean {
+    const since = performance.now() - HOUR_MS;
+    for (const at of pending.get(hash)?.values() ?? []) if (at > since) return true;
+    return false;
+  }
+
+  function forget(id: string, hash: string): void {
+    const ids = pending.get(hash);
+    if (ids?.delete(id) && ids.size === 0) pending.delete(hash);
+  }
+
+  async function write(
+    source: AsyncIterable<Uint8Array>,
+    { id, limit, signal }: { id: string; limit: number; signal?: AbortSignal | undefined },
+  ): Promise<Written> {
+    const begun = performance.now();
+    const written = await blobs.write(source, { limit, ...(signal ? { signal } : {}) });
+    const { hash, size } = written;
+    const isNew = !pending.has(hash);
+    let ids = pending.get(hash);
+    if (!ids) pending.set(hash, (ids = new Map()));
+    ids.set(id, performance.now());
+    if (isNew && (await documents.countRef(ARTIFACT, hash)) === 0) total += size;
+    await inTurn(async () => {
+      try {
+        await ensureKept(hash, begun);
+        await makeRoom(0);
+      } catch (error) {
+        await drop(id, hash, size);
+        throw error;
+      }
+    });
+    return written;
+  }
+
+  /** The same bytes may have been deleted while these were on their way, and with them what these were counted as. */
+  async function ensureKept(hash: string, begun: number): Promise<void> {
+    const deletion = deletions.get(hash);
+    if (!deletion || deletion.at < begun) return;
+    await deletion.done.catch(() => {});
+    const kept = await blobs.read(hash, { start: 0, end: 1 });
+    if (!kept)
+      throw new GatewayError('storage_unavailable', 'The file was deleted while it was stored.', { retryAfter: 1 });
+    await kept[Symbol.asyncIterator]().return?.();
+  }
+
+  async function remove(hash: string, size: number): Promise<boolean> {
+    if (isPending(hash) || (await documents.countRef(ARTIFACT, hash)) > 0 || isPending(hash)) return false;
+    if (readers.has(hash)) {
+      doomed.set(hash, size);
+      return false;
+    }
+    const done = blobs.delete(hash);
+    deletions.set(hash, { at: performance.now(), done });
+    await done;
+    return true;
+  }
+
+  /** Never throws: what cannot be deleted now is found later. */
+  async function drop(id: string, hash: string, size: number): Promise<void> {
+    forget(id, hash);
+    try {
+      if (await remove(hash, size)) total = Math.max(0, total - size);
+    } catch (error) {
+      warn('the bytes of an artifact could not be deleted yet', error);
+    }
+  }
+
+  function release(hash: string): void {
+    const left = readers.get(hash)! - 1;
+    if (left > 0) return void readers.set(hash, left);
+    readers.delete(hash);
+    const size = doomed.get(hash);
+    if (size === undefined) return;
+    doomed.delete(hash);
+    void drop('', hash, size);
+  }
+
+  async function clear(now: number): Promise<void> {
+    const since = performance.now() - HOUR_MS;
+    for (const [hash, ids] of pending) for (const [id, at] of ids) if (at <= since) forget(id, hash);
+    for (const [hash, { at }] of deletions) if (at <= since) deletions.delete(hash);
+    const before = total;
+    let sum = 0;
+    for await (const { hash, size, modifiedAt } of blobs.list()) {
+      if (modifiedAt > now - HOUR_MS || !(await remove(hash, size))) sum += size;
+    }
+    // What was written meanwhile may count twice until the next time: too little room is taken for too much, never the reverse.
+    total = sum + Math.max(0, total - before);
+  }
+
+  return {
+    room: async (bytes) => inTurn(async () => makeRoom(bytes)),
+    write,
+    drop,
+    async open(hash, range) {
+      readers.set(hash, (readers.get(hash) ?? 0) + 1);
+      try {
+        const source = await blobs.read(hash, range);
+        if (source) return whileRead(source, () => release(hash));
+      } catch (error) {
+        release(hash);
+        throw error;
+      }
+      release(hash);
+      return undefined;
+    },
+    isRead: (hash) => readers.has(hash),
+    clear,
+    used: () => total,
+  };
+}
+
+/** The same bytes; `onEnd` is called once, when they are read, broken off or left. */
+function whileRead(source: AsyncIterable<Uint8Array>, onEnd: () => void): AsyncIterableIterator<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  let ended = false;
+  const end = () => {
+    if (!ended) onEnd();
+    ended = true;
+  };
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    async next() {
+      try {
+        const step = await iterator.next();
+        if (step.done) end();
+        return step;
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    async return() {
+      try {
+        await iterator.return?.();
+      } finally {
+        end();
+      }
+      return { done: true, value: undefined };
+    },
+  };
+}
+
+export function full(message: string): GatewayError {
+  return new GatewayError('storage_full', message, {
+    hint: 'Delete artifacts, or raise HONO_AI_ARTIFACT_BUDGET.',
+  });
+}

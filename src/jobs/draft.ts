@@ -1,0 +1,54 @@
+// A submission → the job that is taken: its id, its limits, and what is noted beside it.
+import type { CapabilityId } from '../capabilities/index.ts';
+import type { JobHead, JobLimits, NewJob } from '../store.ts';
+import type { JobNotes, JobOptions } from './options.ts';
+import { toEnded } from './worker.ts';
+
+export interface Submission {
+  owner: string;
+  capability: CapabilityId;
+  /** Checked by the capability's schema. */
+  input: Record<string, unknown>;
+  options?: JobOptions;
+  /** May be answered from what the same request made before, and be remembered. */
+  reuse?: boolean;
+  batch?: { id: string; index: number };
+  dialect?: Record<string, unknown>;
+}
+
+export function createDrafter(defaults: { limits: JobLimits; attempts: number; now: () => number }) {
+  const { limits, attempts, now } = defaults;
+  return (submission: Submission): NewJob => {
+    const { owner, capability, batch, dialect, options: asked = {} } = submission;
+    const { stream: _, ...input } = submission.input;
+    const createdAt = now();
+    const delay = Math.round((asked.delay_s ?? 0) * 1000);
+    const run = asked.timeout_s === undefined ? limits.run : Math.round(asked.timeout_s * 1000);
+    const notes: JobNotes = {
+      ...(asked.webhook === undefined ? {} : { webhook: asked.webhook }),
+      ...(asked.metadata === undefined ? {} : { metadata: asked.metadata }),
+      ...(dialect === undefined ? {} : { dialect }),
+    };
+    return {
+      id: `job_${crypto.randomUUID().replaceAll('-', '')}`,
+      owner,
+      capability,
+      ...(typeof input['model'] === 'string' ? { model: input['model'] } : {}),
+      priority: asked.priority ?? 'normal',
+      ...(batch ? { batch: batch.id, index: batch.index } : {}),
+      createdAt,
+      runAt: createdAt + delay,
+      maxAttempts: asked.max_attempts ?? attempts,
+      // A wait that was asked for is not held against the job.
+      limits: { queue: limits.queue, run, total: limits.total + delay },
+      notes: { ...notes },
+      input,
+    };
+  };
+}
+
+export function toHead(draft: NewJob): JobHead {
+  const { input: _, ended, ...rest } = draft;
+  const head: JobHead = { ...rest, state: 'queued', since: draft.createdAt, attempts: 0, fence: 0, beat: 0 };
+  return ended ? toEnded(head, ended) : head;
+}

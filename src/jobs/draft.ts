@@ -2,7 +2,7 @@
 import type { CapabilityId } from '../capabilities/index.ts';
 import type { JobHead, JobLimits, NewJob } from '../store.ts';
 import type { JobNotes, JobOptions } from './options.ts';
-import { toEnded } from './worker.ts';
+import { toEnded } from './perform.ts';
 
 export interface Submission {
   owner: string;

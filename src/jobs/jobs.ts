@@ -23,7 +23,8 @@ import { createKeeper } from './keeper.ts';
 import { createMemory, type MemoryScope, type ShareFiles } from './memory.ts';
 import type { JobNotes } from './options.ts';
 import { isEnded, toJobView, withResult, type ArtifactView, type JobView, type Live } from './view.ts';
-import { cancelledError, createWorker, toEnded, toFailure, type Staged } from './worker.ts';
+import { cancelledError, toEnded, toFailure, type Staged } from './perform.ts';
+import { createWorker } from './worker.ts';
 
 /** Keeps what jobs make. */
 export interface JobFiles {

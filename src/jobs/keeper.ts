@@ -1,7 +1,8 @@
 // Looks after jobs that nobody works on: rescues those whose worker is gone, ends those whose time is over, forgets old ones.
 import { GatewayError } from '../error.ts';
 import type { JobHead, Outcome, Put, Store } from '../store.ts';
-import { toEnded, toFailure, unref } from './worker.ts';
+import { toEnded, toFailure } from './perform.ts';
+import { unref } from './worker.ts';
 
 export interface KeeperOptions {
   store: Store;

@@ -1,41 +1,14 @@
-// Works on jobs: claims them, runs each through the gateway, keeps its lease alive and writes down how it ended.
-import { toBase64 } from '../base64.ts';
-import type { CapabilityId } from '../capabilities/index.ts';
+// Holds jobs: claims them, keeps their leases alive while they are worked on, and lets go of them in good order.
 import { GatewayError, toGatewayError } from '../error.ts';
-import type { MadeFile, RunEvent } from '../event.ts';
-import type { Gateway } from '../gateway.ts';
-import type { Run, Target } from '../run.ts';
-import type { Failpoint, Happening, Held, JobFailure, JobHead, JobRecord, Outcome, Put, Store } from '../store.ts';
-import { remaining } from './estimate.ts';
-import type { JobNotes } from './options.ts';
+import type { Held, JobRecord } from '../store.ts';
+import { cancelledError, createPerformer, type PerformerOptions, type Work } from './perform.ts';
 import { createProgressMeter, type ProgressMeter } from './progress.ts';
-import { delayOf, isRetryable, wasNotStarted } from './retry.ts';
-import { createStopwatch, type Stopwatch } from './timings.ts';
-import { toJobView, type ArtifactView } from './view.ts';
 
-export interface WorkerOptions {
-  store: Store;
-  gateway: Gateway;
+export interface WorkerOptions extends Omit<PerformerOptions, 'stopping'> {
   /** Unique among all that ever worked on the store. */
   name: string;
   concurrency: number;
   leaseMs: number;
-  now: () => number;
-  publish(event: Omit<Happening, 'at'>): void;
-  /** Keeps what was made; visible once the documents are committed. */
-  stage(files: MadeFile[], job: JobRecord, run: { model: string; runtime: string }): Promise<Staged>;
-  /** Documents that belong to the end of a job: what is remembered, who is told. */
-  farewell(job: JobRecord, outcome: Outcome, made?: ArtifactView[]): Promise<Put[]>;
-  /** Called when an end is on disk. */
-  onEnded(job: JobHead): void;
-  warn(message: string, fields: Record<string, unknown>): void;
-  failpoint: Failpoint;
-}
-
-/** Files that are kept, and the documents that make them visible. */
-export interface Staged {
-  artifacts: ArtifactView[];
-  puts: Put[];
 }
 
 export interface Worker {
@@ -52,21 +25,13 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
-interface Work {
-  job: JobRecord;
-  abort: AbortController;
-  meter: ProgressMeter;
-  /** On a clock that never jumps. */
-  startedAt: number;
-  target?: Target;
-  done: Promise<void>;
-}
-
-/** How long the store may be out of reach before an end that could not be written is tried again, in milliseconds. */
-const RETRY_WRITE_MS = 1000;
+/** Milliseconds that runtimes get to stop; what one of them still holds then is rescued by the next start. */
+const STOP_MS = 5000;
+/** Milliseconds until a store that is away is asked for work again. */
+const RETRY_MS = 1000;
 
 export function createWorker(options: WorkerOptions): Worker {
-  const { store, gateway, name, concurrency, leaseMs, now, publish, failpoint } = options;
+  const { store, gateway, name, concurrency, leaseMs, now, failpoint } = options;
   const held = new Map<string, Work>();
   let started = false;
   let stopping = false;
@@ -76,6 +41,7 @@ export function createWorker(options: WorkerOptions): Worker {
   let wakeTimer: ReturnType<typeof setTimeout> | undefined;
   let unlisten = () => {};
 
+  const perform = createPerformer({ ...options, stopping: () => stopping });
   const mayClaim = () => started && !stopping && !gateway.draining() && held.size < concurrency;
 
   /** One at a time: two claims at once would only race each other. */
@@ -98,14 +64,14 @@ export function createWorker(options: WorkerOptions): Worker {
       await sleepUntilNext();
     } catch (error) {
       options.warn('jobs cannot be claimed', { code: toGatewayError(error).code, cause: String(error) });
-      wakeIn(RETRY_WRITE_MS);
+      wakeIn(RETRY_MS);
     } finally {
       claiming = false;
     }
   }
 
   async function sleepUntilNext(): Promise<void> {
-    if (!started || stopping || held.size >= concurrency) return;
+    if (!mayClaim()) return;
     const next = await store.jobs.nextAt();
     if (next !== undefined) wakeIn(Math.max(10, next - now()));
   }
@@ -137,139 +103,6 @@ export function createWorker(options: WorkerOptions): Worker {
         poke();
       });
   }
-
-  async function perform(work: Work): Promise<void> {
-    const { job } = work;
-    if (job.cancelled) return end(work, { state: 'cancelled', error: toFailure(cancelledError()) });
-    if (job.attempts > job.maxAttempts) return end(work, { state: 'failed', error: toFailure(poisoned(job)) });
-    publish({ type: 'job:running', owner: job.owner, job: job.id, data: { job: toJobView(job) } });
-    const watch = createStopwatch((job.startedAt ?? now()) - Math.max(job.createdAt, job.runAt));
-    const limit = setTimeout(
-      () => work.abort.abort(timedOut(job)),
-      Math.min(job.limits.run, Math.max(1, job.since + job.limits.total - now()), 2_147_483_647),
-    );
-    try {
-      await attempt(work, watch);
-    } catch (thrown) {
-      await afterFailure(work, toGatewayError(thrown), watch);
-    } finally {
-      clearTimeout(limit);
-    }
-  }
-
-  async function attempt(work: Work, watch: Stopwatch): Promise<void> {
-    const { job, abort } = work;
-    const run = gateway.run(job.capability as CapabilityId, job.input as never, {
-      signal: abort.signal,
-      requestId: job.id,
-    }) as Run<unknown, Record<string, unknown>>;
-    let dispatched = false;
-    let files: MadeFile[] | undefined;
-    let output: Record<string, unknown> | undefined;
-    for await (const event of run.events()) {
-      if (!dispatched && event.type !== 'status') {
-        dispatched = true;
-        failpoint('dispatched');
-      }
-      if (run.target) work.target = run.target;
-      follow(work, watch, event);
-      if (event.type === 'result') ({ result: output, files } = event);
-    }
-    failpoint('runtime done');
-    const target = run.target!;
-    const staged: Staged = files ? await options.stage(files, job, target) : { artifacts: [], puts: [] };
-    // A cancel that came while files were written still counts: nothing of it is visible yet.
-    abort.signal.throwIfAborted();
-    const notes: JobNotes = {
-      target,
-      timings: watch.read(),
-      warnings: [...run.warnings],
-      ...(staged.artifacts.length > 0 ? { artifacts: staged.artifacts.map(({ id }) => id) } : {}),
-    };
-    await end(work, { state: 'done', result: output, notes: { ...notes } }, staged);
-  }
-
-  function follow({ job, meter, startedAt }: Work, watch: Stopwatch, event: RunEvent<unknown, unknown>): void {
-    const { owner, id } = job;
-    if (event.type === 'preview') {
-      const data = { id, media_type: event.media_type, data: toBase64(event.bytes) };
-      publish({ type: 'job:preview', owner, job: id, data });
-      return;
-    }
-    let told;
-    if (event.type === 'status') {
-      watch.status(event.state);
-      told = meter.status(event);
-    } else if (event.type === 'progress' || event.type === 'chunk') {
-      watch.working();
-      told = event.type === 'progress' ? meter.progress(event) : meter.chunk();
-    }
-    if (!told) return;
-    const eta_s = remaining(performance.now() - startedAt, told.percent);
-    publish({ type: 'job:progress', owner, job: id, data: { id, ...told, ...(eta_s === undefined ? {} : { eta_s }) } });
-  }
-
-  async function afterFailure(work: Work, error: GatewayError, watch: Stopwatch): Promise<void> {
-    const { job, abort } = work;
-    const reason = abort.signal.aborted ? toGatewayError(abort.signal.reason) : undefined;
-    if (reason?.code === 'conflict') return; // The lease is another's: whatever is written now would be refused.
-    if (reason?.code === 'draining') return requeue(work, { runAt: now(), refund: true });
-    const failure = reason ?? error;
-    const notes: JobNotes = { timings: watch.read() };
-    if (failure.code === 'cancelled') {
-      return end(work, { state: 'cancelled', error: toFailure(failure), notes: { ...notes } });
-    }
-    if (!reason && wasNotStarted(failure)) {
-      const misses = ((job.notes as JobNotes).misses ?? 0) + 1;
-      const runAt = now() + delayOf(misses, failure.retryAfter);
-      return requeue(work, { runAt, refund: true, notes: { misses } });
-    }
-    if (!reason && isRetryable(failure) && job.attempts < job.maxAttempts) {
-      return requeue(work, { runAt: now() + delayOf(job.attempts, failure.retryAfter) });
-    }
-    await end(work, { state: 'failed', error: toFailure(failure), notes: { ...notes } });
-  }
-
-  async function requeue(work: Work, how: Parameters<Store['jobs']['requeue']>[1]): Promise<void> {
-    const { job } = work;
-    const kept = await persist(work, () => store.jobs.requeue(job, how));
-    if (!kept) return;
-    const view = toJobView({
-      ...job,
-      state: 'queued',
-      runAt: how.runAt,
-      attempts: job.attempts - (how.refund ? 1 : 0),
-    });
-    publish({ type: 'job:queued', owner: job.owner, job: job.id, data: { job: view } });
-  }
-
-  async function end(work: Work, ending: Omit<Outcome, 'at'>, staged?: Staged): Promise<void> {
-    const { job } = work;
-    const outcome: Outcome = { ...ending, at: now() };
-    const all = [...(staged?.puts ?? []), ...(await options.farewell(job, outcome, staged?.artifacts))];
-    failpoint('before commit');
-    const mine = await persist(work, () => store.jobs.finish(job, outcome, all));
-    failpoint('after commit');
-    if (!mine) return;
-    options.onEnded(toEnded(job, outcome));
-  }
-
-  /** An end that cannot be written down is not thrown away: the work was done, and the store may come back. */
-  async function persist(work: Work, write: () => Promise<boolean>): Promise<boolean> {
-    for (;;) {
-      try {
-        return await write();
-      } catch (error) {
-        const { code } = toGatewayError(error);
-        options.warn('the end of a job cannot be written', { job: work.job.id, code, cause: String(error) });
-        // Something that belongs to the end was changed by others: the job goes on as if it had not been reached.
-        if (stopping || isLost(work) || code === 'conflict') return false;
-        await new Promise((resolve) => setTimeout(resolve, RETRY_WRITE_MS));
-      }
-    }
-  }
-
-  const isLost = ({ abort }: Work) => abort.signal.aborted && toGatewayError(abort.signal.reason).code === 'conflict';
 
   async function beat(): Promise<void> {
     if (held.size === 0) return;
@@ -315,36 +148,10 @@ export function createWorker(options: WorkerOptions): Worker {
       clearInterval(beatTimer);
       clearTimeout(wakeTimer);
       for (const { abort } of held.values()) abort.abort(new GatewayError('draining', 'The gateway is shutting down.'));
-      await Promise.allSettled([...held.values()].map(({ done }) => done));
+      const late = new Promise((resolve) => unref(setTimeout(resolve, STOP_MS)));
+      await Promise.race([Promise.allSettled([...held.values()].map(({ done }) => done)), late]);
     },
   };
-}
-
-export function toEnded(job: JobHead, { state, at, error, notes }: Outcome): JobHead {
-  return { ...job, state, finishedAt: at, notes: { ...job.notes, ...notes }, ...(error ? { error } : {}) };
-}
-
-export function toFailure({ code, message, source, param, hint }: GatewayError): JobFailure {
-  return { code, message, source, ...(param === undefined ? {} : { param }), ...(hint === undefined ? {} : { hint }) };
-}
-
-export function cancelledError(): GatewayError {
-  return new GatewayError('cancelled', 'The job was cancelled.');
-}
-
-function poisoned({ maxAttempts }: JobRecord): GatewayError {
-  return new GatewayError(
-    'poisoned',
-    `The job was started ${maxAttempts} times, and each time the process that ran it ended before it did.`,
-    { hint: 'Look for memory that ran out. POST /jobs/{id}/retry starts it anew.' },
-  );
-}
-
-function timedOut({ limits, since }: JobRecord): GatewayError {
-  const total = since + limits.total;
-  return new GatewayError('timed_out', `The job took longer than its limit of ${Math.round(limits.run / 1000)} s.`, {
-    hint: `Give it more with job.timeout_s, or raise HONO_AI_JOB_RUN_MS. It had until ${new Date(total).toISOString()}.`,
-  });
 }
 
 /** A timer that does not keep a process alive by itself, where the host has such a thing. */

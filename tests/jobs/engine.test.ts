@@ -1,6 +1,8 @@
 // The engine on the real store: leases, rescue, poison, deadlines, shutdown, and a store that fails at the wrong moment.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { toUsage } from '../../src/capabilities/text/fields.ts';
 import { GatewayError } from '../../src/error.ts';
+import type { RuntimeAdapter } from '../../src/runtime.ts';
 import { createScripted } from '../support/scripted-runtime.ts';
 import { createJobsFolder, openJobs } from '../support/open-jobs.ts';
 import { eventually } from '../support/eventually.ts';
@@ -26,6 +28,24 @@ function held() {
       }),
   });
   return { runtime, release: () => waiting.splice(0).forEach((go) => go()), aborts: () => aborts };
+}
+
+function createFileMaker() {
+  let runs = 0;
+  const adapter: RuntimeAdapter = {
+    name: 'maker',
+    priority: 1,
+    models: async () => [{ id: 'maker', capabilities: ['text.generate'], state: 'ready' }],
+    health: async () => {},
+    handles: {
+      async *'text.generate'() {
+        runs++;
+        const result = { text: 'made', finish_reason: 'stop' as const, usage: toUsage(1, 1) };
+        yield { type: 'result', result, files: [{ bytes: new Uint8Array([1, 2, 3]) }] };
+      },
+    },
+  };
+  return { adapter, runs: () => runs };
 }
 
 describe('an attempt', () => {
@@ -148,6 +168,46 @@ describe('failures', () => {
     const { id } = await opened.submit();
     expect(await opened.until(id, 'done')).toMatchObject({ attempts: 1 });
     expect(opened.warnings).toContain('the end of a job cannot be written');
+  });
+});
+
+describe('what was made while the store was away', () => {
+  it('is kept when it is back, without being made again', async () => {
+    const runtime = quick();
+    const opened = await openJobs(folder, [runtime]);
+    const finish = opened.store.jobs.finish;
+    const told = opened.announced;
+    let away = 2;
+    opened.store.jobs.finish = async (...args) => {
+      if (away-- > 0) throw new GatewayError('storage_unavailable', 'The store is away.');
+      return finish(...args);
+    };
+    await opened.jobs.start();
+    const { id } = await opened.submit();
+    expect(await opened.until(id, 'done', 8000)).toMatchObject({ attempts: 1 });
+    expect(runtime.generations).toHaveLength(1);
+    expect((await opened.store.documents.list('told', { limit: 10 })).documents).toHaveLength(1);
+    expect(told.length).toBeGreaterThan(1);
+  });
+
+  it('and its files, too', async () => {
+    const runtime = createFileMaker();
+    let away = 2;
+    const opened = await openJobs(folder, [runtime.adapter], {
+      files: {
+        stage: async (files) => {
+          if (away-- > 0) throw new GatewayError('storage_unavailable', 'The bucket is away.');
+          return { artifacts: [], puts: [{ kind: 'kept', id: 'k', owner: 'owner', value: files.length }] };
+        },
+        views: async () => [],
+        share: async (_, ids) => ({ ids, puts: [] }),
+      },
+    });
+    await opened.jobs.start();
+    const { id } = await opened.submit();
+    expect(await opened.until(id, 'done', 8000)).toMatchObject({ attempts: 1 });
+    expect(runtime.runs()).toBe(1);
+    expect((await opened.store.documents.get('kept', 'k'))?.value).toBe(1);
   });
 });
 

@@ -4,7 +4,7 @@ import { openCountingRuntime, type CountingRuntime } from '../support/counting-r
 import { failpoints, type Took } from '../support/kill-driver.ts';
 import { openReceiver, type Receiver } from '../support/kill-receiver.ts';
 import { createRandom } from '../support/kill-ledger.ts';
-import { storm, toSummary, warmNode, type Storm } from '../support/kill-storm.ts';
+import { bundleForBun, storm, toSummary, warmNode, type Storm } from '../support/kill-storm.ts';
 
 /** In all; Bun starts faster and takes most of them. */
 const kills = Number(process.env['HONO_AI_KILLS'] ?? 1000);
@@ -17,6 +17,7 @@ const LIMIT_MS = 1_200_000;
 let runtime: CountingRuntime;
 let receiver: Receiver;
 let node: Awaited<ReturnType<typeof warmNode>> | undefined;
+let bun: Awaited<ReturnType<typeof bundleForBun>> | undefined;
 let storms: Storm[] = [];
 /** From the start of a process to its first 2xx of /ready. */
 const cold: Took[] = [];
@@ -28,10 +29,10 @@ beforeAll(async () => {
   const onNode = Math.ceil(kills * NODE_SHARE);
   const onBun = Math.ceil((kills - onNode) / 2);
   const common = { runtime, receiver };
-  node = await warmNode();
+  [node, bun] = await Promise.all([warmNode(), bundleForBun()]);
   storms = await Promise.all([
-    storm({ ...common, engine: 'bun', kills: onBun, name: 'bun-1', seed }),
-    storm({ ...common, engine: 'bun', kills: onBun, name: 'bun-2', seed: seed + 1 }),
+    storm({ ...common, engine: 'bun', kills: onBun, name: 'bun-1', seed, host: bun.host }),
+    storm({ ...common, engine: 'bun', kills: onBun, name: 'bun-2', seed: seed + 1, host: bun.host }),
     storm({ ...common, engine: 'node', kills: onNode, name: 'node-1', seed: seed + 2, host: node.host }),
   ]);
   // One after the other, when nothing else of this test takes the processor.
@@ -43,6 +44,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const one of storms) await one.close();
   node?.remove();
+  bun?.remove();
   await runtime.close();
   await receiver.close();
 });

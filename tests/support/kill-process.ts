@@ -30,11 +30,14 @@ export interface GatewayProcess {
 }
 
 const KEPT_CHARACTERS = 20_000;
+/** The variable that names another file with the same program: a bundle of it. */
+export const SCRIPT = 'KILL_GATEWAY_SCRIPT';
 
 export function startGatewayProcess(engine: Engine, env: Record<string, string> = {}): GatewayProcess {
   const { command, args } = engines[engine];
   const { PATH, HOME } = process.env;
-  const child = spawn(command, [...args, join(root, 'tests/support/kill-gateway.ts')], {
+  const script = env[SCRIPT] ?? join(root, 'tests/support/kill-gateway.ts');
+  const child = spawn(command, [...args, script], {
     cwd: root,
     env: { PATH, HOME, ...env } as NodeJS.ProcessEnv,
     stdio: 'pipe',

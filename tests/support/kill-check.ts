@@ -31,14 +31,16 @@ const ON_THE_WAY_MS = 250;
 export async function readAll({ ask, ledger }: Pick<Stage, 'ask' | 'ledger'>): Promise<Map<string, JobView>> {
   const views = new Map<string, JobView>();
   for (const caller of names) {
+    const begunAt = performance.now();
     const listed = await readPages<JobView>(ask, caller, '/jobs?limit=100');
-    for (const view of listed) ledger.observe(caller, view);
+    for (const view of listed) ledger.observe(caller, view, begunAt);
     await each(listed, async ({ id }) => {
+      const askedAt = performance.now();
       const { status, json } = await ask(caller, `/jobs/${id}`);
       if (status !== 200) return ledger.blame(`${id} is listed, but a look at it was answered ${status}`);
       if (views.has(id)) ledger.blame(`${id} is listed twice`);
       views.set(id, json as JobView);
-      ledger.observe(caller, json as JobView);
+      ledger.observe(caller, json as JobView, askedAt);
     });
   }
   for (const { id, caller } of ledger.known.values()) {

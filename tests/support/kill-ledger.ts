@@ -37,6 +37,8 @@ export interface Known {
   /** Unknown for jobs of batches, and for those whose answer was lost. */
   wish?: Wish;
   seen?: JobView;
+  /** When that answer arrived. */
+  seenAt?: number;
   /** When its end was first seen. Times are on the clock of `performance.now()`. */
   endSeenAt?: number;
   /** Its owner asked for its end and was told that it is coming. */
@@ -55,8 +57,11 @@ export interface Ledger {
   blame(text: string): void;
   /** A 2xx: from now on it must be there. */
   accept(id: string, caller: Caller, wish?: Wish): Known;
-  /** A look at a job: what has ended stays as it ended. */
-  observe(caller: Caller, view: JobView): void;
+  /**
+   * A look at a job: what has ended stays as it ended. `askedAt` is when it was asked for: of answers that were on their way
+   * together, the one that arrives last may be the older one.
+   */
+  observe(caller: Caller, view: JobView, askedAt: number): void;
 }
 
 const MOST_VIOLATIONS = 100;
@@ -94,10 +99,11 @@ export function createLedger(): Ledger {
     violations,
     blame,
     accept,
-    observe(caller, view) {
+    observe(caller, view, askedAt) {
       const entry = accept(view.id, caller);
       const before = entry.seen;
       if (entry.caller !== caller) blame(`${view.id} of ${entry.caller} was shown to ${caller}`);
+      if (before && askedAt < entry.seenAt! && isOlder(view, before)) return;
       if (before && isTerminal(before) && (!isTerminal(view) || toEnd(before) !== toEnd(view))) {
         blame(`${view.id} had ended and changed: ${toEnd(before)} → ${toEnd(view)}`);
       }
@@ -105,12 +111,18 @@ export function createLedger(): Ledger {
         blame(`${view.id} went back from attempt ${before.attempts} to ${view.attempts}`);
       }
       entry.seen = view;
+      entry.seenAt = performance.now();
       if (isTerminal(view)) {
         open.delete(entry);
         entry.endSeenAt ??= performance.now();
       }
     },
   };
+}
+
+/** An end is never older than anything, so that two different ends are told whenever they were asked for. */
+function isOlder(view: JobView, than: JobView): boolean {
+  return !isTerminal(view) && (isTerminal(than) || view.attempts < than.attempts);
 }
 
 export function isTerminal({ state }: Pick<JobView, 'state'>): boolean {

@@ -148,11 +148,12 @@ export function createLoad(options: {
   async function cancel(ask: Client, generation: string): Promise<void> {
     const entry = pick([...ledger.open].filter(({ wish, seen }) => (wish ? !wish.waited : seen?.batch)));
     if (!entry) return;
+    const askedAt = performance.now();
     const { status, json } = await ask(entry.caller, `/jobs/${entry.id}`, { method: 'DELETE' });
     const view = json as JobView;
     if (status === 200) {
       entry.cancelled ??= { at: performance.now(), generation, state: view.state };
-      ledger.observe(entry.caller, view);
+      ledger.observe(entry.caller, view, askedAt);
     } else if (status !== 409) ledger.blame(`a cancel of ${entry.id} was answered ${status}`);
   }
 
@@ -160,15 +161,17 @@ export function createLoad(options: {
     // Now and then one that has ended: it must not have changed.
     const entry = pick(chance(0.7) ? [...ledger.open] : [...ledger.known.values()]);
     if (!entry) return;
+    const askedAt = performance.now();
     const { status, json } = await ask(entry.caller, `/jobs/${entry.id}`);
-    if (status === 200) ledger.observe(entry.caller, json as JobView);
+    if (status === 200) ledger.observe(entry.caller, json as JobView, askedAt);
     else ledger.blame(`a look at ${entry.id}, which was accepted, was answered ${status}`);
   }
 
   async function list(ask: Client): Promise<void> {
     const caller = chance(0.5) ? 'owner' : 'beta';
+    const askedAt = performance.now();
     const { status, json } = await ask(caller, '/jobs?limit=20');
-    if (status === 200) for (const view of (json as { data: JobView[] }).data) ledger.observe(caller, view);
+    if (status === 200) for (const view of (json as { data: JobView[] }).data) ledger.observe(caller, view, askedAt);
     else ledger.blame(`a list was answered ${status}`);
   }
 

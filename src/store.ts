@@ -255,11 +255,12 @@ export interface BlobStore {
   readonly name: string;
   /**
    * Keeps what `source` gives; safe on disk when it resolves, and never visible half. Throws `body_too_large` beyond
-   * `limit` bytes and `storage_full` where there is no room; nothing is left behind then.
+   * `limit` bytes and `storage_full` where there is no room; nothing is left behind then. `onHash` is awaited when all bytes
+   * have come and nothing of them is visible yet.
    */
   write(
     source: AsyncIterable<Uint8Array>,
-    options: { limit: number; signal?: AbortSignal },
+    options: { limit: number; signal?: AbortSignal; onHash?: (hash: string) => Promise<void> },
   ): Promise<{ hash: string; size: number; head: Uint8Array }>;
   /** `end` is exclusive. Undefined where it is not there. */
   read(hash: string, range?: { start: number; end: number }): Promise<AsyncIterable<Uint8Array> | undefined>;

@@ -50,8 +50,8 @@ export function createShelf({ documents, blobs, budget, evict, warn }: ShelfOpti
   const readers = new Map<string, number>();
   /** Hashes that were to be deleted while somebody read them, and their sizes. */
   const doomed = new Map<string, number>();
-  /** Deletions of the last hour: who wrote the same bytes meanwhile must look whether they are there. */
-  const deletions = new Map<string, { at: number; done: Promise<void> }>();
+  /** Under way: who writes the same bytes waits until they are gone, and then writes them anew. */
+  const deletions = new Map<string, Promise<void>>();
   let making: Promise<unknown> = Promise.resolve();
 
   async function isFull(bytes: number): Promise<boolean> {
@@ -89,35 +89,32 @@ export function createShelf({ documents, blobs, budget, evict, warn }: ShelfOpti
     source: AsyncIterable<Uint8Array>,
     { id, limit, signal }: { id: string; limit: number; signal?: AbortSignal | undefined },
   ): Promise<Written> {
-    const begun = performance.now();
-    const written = await blobs.write(source, { limit, ...(signal ? { signal } : {}) });
-    const { hash, size } = written;
-    const isNew = !pending.has(hash);
-    let ids = pending.get(hash);
-    if (!ids) pending.set(hash, (ids = new Map()));
-    ids.set(id, performance.now());
-    if (isNew && (await documents.countRef(ARTIFACT, hash)) === 0) total += size;
-    await inTurn(async () => {
-      try {
-        await ensureKept(hash, begun);
-        await makeRoom(0);
-      } catch (error) {
-        await drop(id, hash, size);
-        throw error;
-      }
-    });
-    return written;
-  }
-
-  /** The same bytes may have been deleted while these were on their way, and with them what these were counted as. */
-  async function ensureKept(hash: string, begun: number): Promise<void> {
-    const deletion = deletions.get(hash);
-    if (!deletion || deletion.at < begun) return;
-    await deletion.done.catch(() => {});
-    const kept = await blobs.read(hash, { start: 0, end: 1 });
-    if (!kept)
-      throw new GatewayError('storage_unavailable', 'The file was deleted while it was stored.', { retryAfter: 1 });
-    await kept[Symbol.asyncIterator]().return?.();
+    let claimed: { hash: string; isNew: boolean } | undefined;
+    // From here on nobody deletes these bytes: not what is there of them already, and not what will be.
+    const onHash = async (hash: string) => {
+      const ids = pending.get(hash) ?? new Map<string, number>();
+      claimed = { hash, isNew: !pending.has(hash) };
+      pending.set(hash, ids.set(id, performance.now()));
+      await deletions.get(hash)?.catch(() => {});
+    };
+    try {
+      const written = await blobs.write(source, { limit, onHash, ...(signal ? { signal } : {}) });
+      const { hash, size } = written;
+      if (claimed!.isNew && (await documents.countRef(ARTIFACT, hash)) === 0) total += size;
+      await inTurn(async () => {
+        try {
+          await makeRoom(0);
+        } catch (error) {
+          // Within the turn: the next one finds the room that this one does not take.
+          await drop(id, hash, size);
+          throw error;
+        }
+      });
+      return written;
+    } catch (error) {
+      if (claimed) forget(id, claimed.hash);
+      throw error;
+    }
   }
 
   async function remove(hash: string, size: number): Promise<boolean> {
@@ -126,8 +123,8 @@ export function createShelf({ documents, blobs, budget, evict, warn }: ShelfOpti
       doomed.set(hash, size);
       return false;
     }
-    const done = blobs.delete(hash);
-    deletions.set(hash, { at: performance.now(), done });
+    const done = blobs.delete(hash).finally(() => deletions.delete(hash));
+    deletions.set(hash, done);
     await done;
     return true;
   }
@@ -155,7 +152,6 @@ export function createShelf({ documents, blobs, budget, evict, warn }: ShelfOpti
   async function clear(now: number): Promise<void> {
     const since = performance.now() - HOUR_MS;
     for (const [hash, ids] of pending) for (const [id, at] of ids) if (at <= since) forget(id, hash);
-    for (const [hash, { at }] of deletions) if (at <= since) deletions.delete(hash);
     const before = total;
     let sum = 0;
     for await (const { hash, size, modifiedAt } of blobs.list()) {

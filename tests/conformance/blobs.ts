@@ -37,6 +37,18 @@ export function testBlobs(name: string, open: () => Promise<OpenedBlobs>): void 
       expect(Buffer.from(small.head)).toEqual(bytes.subarray(0, 3));
     });
 
+    it('tells the hash while nothing of the file is visible, and waits then', async () => {
+      const bytes = randomBytes(5000);
+      const seen: unknown[] = [];
+      const onHash = async (hash: string) => void seen.push(hash, await blobs.read(hash));
+      const { hash } = await blobs.write(inPieces(bytes, 1000), { limit: 1e6, onHash });
+      expect(seen).toEqual([hash, undefined]);
+      await expect(
+        blobs.write(inPieces(randomBytes(10), 10), { limit: 1e6, onHash: () => Promise.reject(new Error('no')) }),
+      ).rejects.toThrow();
+      expect(await opened.leftovers()).toBe(0);
+    });
+
     it('takes a file of nothing', async () => {
       const { hash, size } = await blobs.write(inPieces(Buffer.alloc(0), 1), { limit: 10 });
       expect({ hash, size }).toEqual({ hash: sha256(Buffer.alloc(0)), size: 0 });

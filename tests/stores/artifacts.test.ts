@@ -559,6 +559,22 @@ describe('a process killed while it saves', () => {
     expect(await all.kept()).toEqual([]);
     await after.close();
   });
+
+  it('keeps bytes that many bring and forget at the same time', async () => {
+    const all = await open();
+    const bring = async (round: number) => {
+      const record = await save(all.artifacts, 'the same for all');
+      // Every other one is forgotten, while others are on their way.
+      if (round % 2) return void (await all.artifacts.remove(owner, record.id));
+      const source = await all.artifacts.open(record);
+      expect(source).toBeDefined();
+      await source![Symbol.asyncIterator]().return?.();
+    };
+    await Promise.all(Array.from({ length: 60 }, (_, round) => bring(round)));
+    const { records } = await all.artifacts.list(owner, { limit: 100 });
+    expect(records).toHaveLength(30);
+    expect(await all.kept()).toHaveLength(1);
+  });
 });
 
 /** The store of a gateway that has ended, opened by the next one. */

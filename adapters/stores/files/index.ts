@@ -46,6 +46,7 @@ export async function openFileBlobs({ dir, failpoint = () => {} }: FileBlobsOpti
       const temp = await temps.write(source, options);
       failpoint('temp written');
       try {
+        await options.onHash?.(temp.hash);
         await settle(temp);
       } catch (error) {
         await temp.drop().catch(() => {});

@@ -43,9 +43,10 @@ export async function openS3Blobs(options: S3BlobsOptions): Promise<BlobStore> {
 
   return {
     name: 's3',
-    async write(source, { limit, signal }) {
+    async write(source, { limit, signal, onHash }) {
       const temp = await temps.write(source, { limit, ...(signal ? { signal } : {}) });
       try {
+        await onHash?.(temp.hash);
         // Also where the object is there already: its time tells the sweep that somebody counts on it now.
         await upload(client, temp, signal);
         await verify(client, temp, signal);

@@ -1,4 +1,4 @@
-// Finds OpenAI-compatible servers on the local ports where they usually are.
+// Finds OpenAI-compatible servers and ComfyUI on the local ports where they usually are.
 import { ofetch } from 'ofetch';
 import { ConfigError } from '../src/config.ts';
 
@@ -42,6 +42,20 @@ async function speaksOpenAI(url: string): Promise<boolean> {
     });
     // Another gateway of ours would send requests round in circles. A server that wants a key is for its owner to add.
     return Array.isArray(body?.data) && !headers.has('x-hono-ai');
+  } catch {
+    return false;
+  }
+}
+
+/** ComfyUI's own port; another program may have it. */
+export async function speaksComfyUI(url: string): Promise<boolean> {
+  try {
+    const stats = await ofetch<{ system?: { comfyui_version?: string } }>(`${url}/system_stats`, {
+      retry: 0,
+      timeout: PROBE_MS,
+      redirect: 'error',
+    });
+    return typeof stats?.system?.comfyui_version === 'string';
   } catch {
     return false;
   }

@@ -16,6 +16,7 @@ import { openSocketIo } from './hosts/socketio.ts';
 import { createFailpoint } from './failpoint.ts';
 import { detectVram } from './hardware.ts';
 import { createLog } from './log.ts';
+import { openMediaTools } from './media/index.ts';
 import { createNotify } from './notify.ts';
 import { openRuntimes } from './runtimes/index.ts';
 import { loadConfig, type Env } from './settings.ts';
@@ -59,7 +60,10 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
   const stateDir = openStateDir(config.state_dir ?? defaultStateDir(options.env));
   const log = options.log ?? createLog(config.log_level);
   const transport = options.transport ?? fetchTransport;
-  const runtimes = options.runtimes ?? (await openRuntimes({ config, transport, cacheDir: join(stateDir, 'models') }));
+  const tools = openMediaTools({ maxPixels: config.max_pixels });
+  const runtimes =
+    options.runtimes ??
+    (await openRuntimes({ config, transport, tools, stateDir, cacheDir: join(stateDir, 'models') }));
   const catalog = createCatalog({
     runtimes,
     aliases: config.aliases,
@@ -80,6 +84,7 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     catalog,
     arbiter,
     maxRuns: config.max_runs,
+    toPng: tools.toPng,
     onPull: (pull) => notify.changed(`model:pull ${pull.runtime} ${pull.model}`, () => ({ ...pull })),
   });
   const instance = crypto.randomUUID();
@@ -89,6 +94,7 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     stateDir,
     instance,
     gateway,
+    tools,
     now: clock.now,
     log,
     failpoint: createFailpoint(options.env['HONO_AI_FAIL_AT']),

@@ -1,9 +1,13 @@
 // Everything about jobs, put together: where they are kept, who works on them, who is told.
 import { createArtifacts, type Artifacts } from '../src/artifacts.ts';
+import { createInputs, type Inputs } from '../src/artifacts/inputs.ts';
+import { sniff } from '../src/artifacts/sniff.ts';
+import { capabilities, type CapabilityId } from '../src/capabilities/index.ts';
 import type { Config } from '../src/config.ts';
 import { registerBatchEnd } from '../src/dialects/openai/batch-output.ts';
 import type { Gateway } from '../src/gateway.ts';
 import { openHub, type Hub } from '../src/hub.ts';
+import { finishFiles, toConversion, type MediaTools } from '../src/media.ts';
 import type { Log } from '../src/http/context.ts';
 import { createBatches, type Batches } from '../src/jobs/batches.ts';
 import { createJobs, type JobFiles, type Jobs } from '../src/jobs/jobs.ts';
@@ -20,6 +24,7 @@ export interface Work {
   jobs: Jobs;
   batches: Batches;
   artifacts: Artifacts;
+  inputs: Inputs;
   webhooks: Webhooks;
   realtime: Realtime;
   /** Begins to work on jobs and to deliver webhooks. */
@@ -32,6 +37,7 @@ export interface WorkOptions {
   stateDir: string;
   instance: string;
   gateway: Gateway;
+  tools: MediaTools;
   now: () => number;
   log: Log;
   failpoint?: Failpoint | undefined;
@@ -41,7 +47,7 @@ export interface WorkOptions {
 const DEAD_LETTER_MS = 30 * 86_400_000;
 
 export async function openWork(options: WorkOptions): Promise<Work> {
-  const { config, instance, gateway, now, log, failpoint } = options;
+  const { config, instance, gateway, tools, now, log, failpoint } = options;
   const store = await openStore(options);
   const hub = await openHub({ spine: store.spine, window: config.event_window, now });
   const { documents } = store;
@@ -54,8 +60,10 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     budget: config.artifact_budget,
     urlMs: config.artifact_url_ms,
     maxUpload: config.max_upload,
+    measure: tools.measure,
     log,
   });
+  const inputs = createInputs(artifacts, { pixels: config.max_pixels, imageBytes: config.max_image });
   const webhooks = createWebhooks({
     documents,
     send: createGuardedSend({ allow: config.webhook_allow }),
@@ -72,7 +80,7 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     store,
     gateway,
     hub,
-    files: toJobFiles(artifacts),
+    files: toJobFiles(artifacts, inputs, tools),
     hooks: webhooks,
     worker,
     isAlive: (other) => isWorkerAlive(other, worker),
@@ -101,6 +109,7 @@ export async function openWork(options: WorkOptions): Promise<Work> {
     jobs,
     batches,
     artifacts,
+    inputs,
     webhooks,
     realtime,
     async start() {
@@ -120,10 +129,20 @@ export async function openWork(options: WorkOptions): Promise<Work> {
 }
 
 /** The artifacts, as jobs use them. */
-function toJobFiles(artifacts: Artifacts): JobFiles {
+function toJobFiles(artifacts: Artifacts, inputs: Inputs, tools: MediaTools): JobFiles {
   const find = (owner: string, ids: string[]) =>
     Promise.all(ids.map((id) => artifacts.get(owner, id).catch(() => undefined)));
   return {
+    open: inputs.open,
+    finish: (files, { capability, input }, signal) => {
+      const { makes } = capabilities[capability as CapabilityId];
+      return finishFiles(files, makes && toConversion(makes, input as Record<string, unknown>), {
+        tools,
+        sniff,
+        signal,
+      });
+    },
+    identify: (owner, capability, input) => inputs.identify(owner, capabilities[capability].input, input),
     stage: (files, about) => artifacts.stage(files, about),
     views: async (owner, ids) => {
       const records = (await find(owner, ids)).filter((record) => record !== undefined);

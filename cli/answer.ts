@@ -2,11 +2,12 @@
 import type { Invocation } from './command.ts';
 import type { ProgressEvent, StatusEvent } from '../src/event.ts';
 import { readEvents, type AnyEvent } from './events.ts';
-import { readAnswer, withTarget } from './target.ts';
+import { readAnswer, withTarget, type Target } from './target.ts';
 
 export interface Question {
   path: string;
-  body: Record<string, unknown>;
+  /** The request, once its files are where the gateway finds them. */
+  settle(target: Target): Promise<Record<string, unknown>>;
   headers: Record<string, string>;
   /** The capability can answer in pieces. */
   streams: boolean;
@@ -21,12 +22,13 @@ export function answer(invocation: Invocation, question: Question, form: Form): 
   return withTarget(invocation, async (target) => {
     const printer = createPrinter(invocation, question, form);
     try {
+      const body = await question.settle(target);
       const reply = await target.send({
         method: 'POST',
         path: question.path,
         headers: question.headers,
         // Streams even where the answer is printed whole: heartbeats keep a long wait alive, and its status is told.
-        body: JSON.stringify(question.streams ? { ...question.body, stream: true } : question.body),
+        body: JSON.stringify(question.streams ? { ...body, stream: true } : body),
       });
       if (reply.status !== 200 || !reply.header('content-type')?.startsWith('text/event-stream')) {
         printer.show({ type: 'result', result: (await readAnswer(reply)) as Record<string, unknown> });

@@ -27,6 +27,8 @@ export interface Argument {
   description?: string;
   /** How many words it takes. */
   max: number;
+  /** What completion offers as its words. */
+  completes?: 'file';
 }
 
 export interface GlobalFlags {

@@ -1,9 +1,12 @@
 // Server-sent events → the events of a run.
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
-import type { RunEvent } from '../src/event.ts';
+import type { PreviewEvent, RunEvent } from '../src/event.ts';
 import { CommandFailure, exitCodes, toFailure } from './exit.ts';
 
-export type AnyEvent = RunEvent<unknown, Record<string, unknown>>;
+/** As the events of a run, but what is binary there is base64 here. */
+export type AnyEvent =
+  | Exclude<RunEvent<unknown, Record<string, unknown>>, PreviewEvent>
+  | { type: 'preview'; media_type: string; data: string };
 
 /** Throws the failure that an error event tells, and one of its own when the stream ends before its result. */
 export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<AnyEvent> {
@@ -34,7 +37,7 @@ export async function* readMessages(body: AsyncIterable<Uint8Array>): AsyncGener
 function toRunEvent(type: string | undefined, payload: unknown): AnyEvent | undefined {
   if (type === 'chunk') return { type, chunk: payload };
   if (type === 'result') return { type, result: payload as Record<string, unknown> };
-  if (type === 'status' || type === 'progress' || type === 'warning') {
+  if (type === 'status' || type === 'progress' || type === 'warning' || type === 'preview') {
     return { ...(payload as object), type } as AnyEvent;
   }
   return undefined;

@@ -20,12 +20,16 @@ export interface Saved {
   size: number;
 }
 
-/** Saves them where `-o` says and, unless --json is asked for, prints their paths. Throws a CommandFailure. */
+/**
+ * Saves them where `-o` says and, unless JSON is asked for, prints their paths. With `fresh`, a name in a folder that is taken
+ * is changed instead of refused. Throws a CommandFailure.
+ */
 export async function fetchFiles(
   invocation: Invocation,
   target: Target,
   signal: AbortSignal,
   sources: Fetched[],
+  { fresh = false }: { fresh?: boolean } = {},
 ): Promise<Saved[]> {
   const { out, flags, io } = invocation;
   if (sources.length === 0) return [];
@@ -34,14 +38,15 @@ export async function fetchFiles(
     for await (const piece of await openSource(target, sources[0]!, signal)) out.raw(piece);
     return [];
   }
-  const paths = toPaths(place, sources);
+  const force = flags['force'] === true;
+  const paths = toPaths(place, sources, fresh && !force);
   const saved: Saved[] = [];
   for (const [index, source] of sources.entries()) {
     const path = paths[index]!;
     const { id, job, sha256, size: whole } = source;
     let shownAt = 0;
     const size = await saveFile(path, () => openSource(target, source, signal), {
-      force: flags['force'] === true,
+      force,
       ...(sha256 === undefined ? {} : { sha256 }),
       onBytes(count) {
         if (!io.stderr.isTTY || performance.now() - shownAt < 100) return;
@@ -51,7 +56,7 @@ export async function fetchFiles(
     });
     out.clearStatus();
     saved.push({ path, id, ...(job === undefined ? {} : { job }), size });
-    if (!flags.json) out.line(path);
+    if (!flags.json && !flags['json-stream']) out.path(path);
   }
   return saved;
 }

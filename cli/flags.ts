@@ -6,6 +6,9 @@ import type { Flag } from './command.ts';
 /** The letters that people know from other tools. */
 const LETTERS: Record<string, string> = { model: 'm', system: 's', instruction: 'i' };
 
+/** Fields whose own name is that of a flag that every command has. */
+const OTHER_NAMES: Record<string, string> = { key: 'musical-key' };
+
 /** JSON Schema, as far as fields of a capability use it. */
 interface Schema {
   type?: string | string[];
@@ -16,7 +19,12 @@ interface Schema {
   items?: Schema;
   anyOf?: Schema[];
   oneOf?: Schema[];
+  /** What kind of file it names. */
+  file?: string;
 }
+
+/** How the schema of a file ends its description; a command line has other ways to name one. */
+const ON_THE_WIRE = / An artifact's id, a data: URL or base64; or a file in a form\.$/;
 
 /** One flag for each field, by its name on the command line; that of the argument is never required. */
 export function toFlags(input: z.ZodObject, argument: string, skip: readonly string[]): Record<string, Flag> {
@@ -24,9 +32,9 @@ export function toFlags(input: z.ZodObject, argument: string, skip: readonly str
   const flags: Record<string, Flag> = {};
   for (const [field, schema] of Object.entries(properties)) {
     if (skip.includes(field)) continue;
-    const { description, default: fallback } = schema as Schema;
+    const { items, description = items?.description, default: fallback } = schema as Schema;
     const told = [
-      description ?? '',
+      description?.replace(ON_THE_WIRE, '') ?? '',
       required.includes(field) && field !== argument ? '(required)' : '',
       fallback === undefined || fallback === false ? '' : `(default: ${String(fallback)})`,
     ];
@@ -52,7 +60,8 @@ export function toFields(input: z.ZodObject, values: Record<string, unknown>): R
 }
 
 export function toFlagName(field: string): string {
-  return field.replaceAll('_', '-').replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  const name = OTHER_NAMES[field] ?? field;
+  return name.replaceAll('_', '-').replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** JSON text, or the name of a file of it after an @. */
@@ -74,6 +83,9 @@ export function readText(file: string): string {
 }
 
 function toKind(schema: Schema): Flag {
+  const file: Flag = { type: 'string', valueHint: 'FILE|-|ID', completes: 'file' };
+  if (schema.file !== undefined) return file;
+  if (schema.items?.file !== undefined) return { ...file, multiple: true };
   const choices = flatten(schema);
   const types = new Set(choices.map(typeOf));
   if (choices.length === 1) {

@@ -1,4 +1,5 @@
 // What a person or a program sees: data on standard output, everything else on standard error.
+import { pathToFileURL } from 'node:url';
 import { styleText } from 'node:util';
 import type { CommandFailure } from './exit.ts';
 import type { Io } from './io.ts';
@@ -10,6 +11,10 @@ export interface Output {
   /** Bytes as they are; cleaned for a terminal. */
   raw(piece: Uint8Array): void;
   line(text: string): void;
+  /** The path of a file, which people can click on in terminals that know how. */
+  path(path: string): void;
+  /** A sequence that draws on a terminal: on standard output where that is one, else on standard error. */
+  draw(sequence: string): void;
   json(value: unknown): void;
   /** One line of JSON, wherever it goes. */
   jsonLine(value: unknown): void;
@@ -66,6 +71,15 @@ export function createOutput(io: Io, options: { quiet?: boolean; color?: boolean
     },
     raw: (piece) => (stdout.isTTY ? out(clean(decoder.decode(piece, { stream: true }))) : stdout.write(piece)),
     line: (text) => out(`${stdout.isTTY ? sanitize(text) : text}\n`),
+    path(path) {
+      const links = stdout.isTTY && !/^(dumb|linux)?$/.test(env['TERM'] ?? '');
+      const text = stdout.isTTY ? sanitize(path) : path;
+      out(links ? `\x1b]8;;${pathToFileURL(path).href}\x1b\\${text}\x1b]8;;\x1b\\\n` : `${text}\n`);
+    },
+    draw(sequence) {
+      clearStatus();
+      (stdout.isTTY ? stdout : stderr).write(`${sequence}\n`);
+    },
     json: (value) => out(`${JSON.stringify(value, null, stdout.isTTY ? 2 : undefined)}\n`),
     jsonLine: (value) => out(`${JSON.stringify(value)}\n`),
     table(head, rows) {

@@ -24,8 +24,8 @@ interface Standing {
 const REDRAW_MS = 100;
 const BAR_CELLS = 20;
 
-/** `ids` are the jobs that are followed; several are summed up. */
-export function createProgressLine({ io, out }: Invocation, ids: string[]): ProgressLine {
+/** `ids` are the jobs that are followed; several are summed up. A log names them, unless `unnamed`. */
+export function createProgressLine({ io, out }: Invocation, ids: string[], unnamed = false): ProgressLine {
   const jobs = new Map<string, Standing>(ids.map((id) => [id, { state: 'queued', percent: 0 }]));
   const batches = new Map<string, string>();
   const told = new Map<string, string>();
@@ -59,7 +59,9 @@ export function createProgressLine({ io, out }: Invocation, ids: string[]): Prog
     const mark = job.state === 'running' ? `${job.state} ${Math.floor(job.percent / 10)}` : job.state;
     if (told.get(id) === mark) return;
     told.set(id, mark);
-    out.note(`${id}: ${toText(job)}`);
+    const text = toText(job);
+    if (!unnamed) out.note(`${id}: ${text}`);
+    else if (text !== 'running') out.note(text);
   }
 
   return {
@@ -95,7 +97,7 @@ function toText({ state, percent, done, total, unit, message, position, eta }: S
     running ? count : '',
     running ? (message ?? '') : '',
     state === 'queued' && position !== undefined ? `position ${position}` : '',
-    eta === undefined || (!running && state !== 'queued') ? '' : `about ${toSpan(eta)} left`,
+    !eta || (!running && state !== 'queued') ? '' : `about ${toSpan(eta)} left`,
   ].filter((detail) => detail !== '' && detail !== state);
   return details.length > 0 ? `${state}: ${details.join(', ')}` : state;
 }

@@ -1,6 +1,6 @@
 // Bytes from the gateway → files: under names that cannot lead elsewhere, whole or not at all, and never over what is there.
 import { createHash, randomUUID } from 'node:crypto';
-import { createWriteStream, mkdirSync, statSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, extname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -42,16 +42,17 @@ export function toPlace(output: string | undefined, count: number): Place {
   return { kind: 'file', path: output };
 }
 
-/** A path for each, no two the same. */
-export function toPaths(place: Exclude<Place, { kind: 'stdout' }>, pieces: Piece[]): string[] {
+/** A path for each, no two the same; with `fresh`, none that is there already. */
+export function toPaths(place: Exclude<Place, { kind: 'stdout' }>, pieces: Piece[], fresh = false): string[] {
   if (place.kind === 'file') return pieces.map(() => place.path);
   const taken = new Set<string>();
+  const isTaken = (path: string) => taken.has(path.toLowerCase()) || (fresh && existsSync(path));
   return pieces.map((piece) => {
     const name = toLocalName(piece);
     const end = extname(name);
     let path = join(place.path, name);
     // Some file systems do not tell A from a.
-    for (let number = 2; taken.has(path.toLowerCase()); number++) {
+    for (let number = 2; isTaken(path); number++) {
       path = join(place.path, `${basename(name, end)}-${number}${end}`);
     }
     taken.add(path.toLowerCase());
@@ -119,14 +120,16 @@ function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
+export function isThere(path: string): CommandFailure {
+  return new CommandFailure(exitCodes.failure, `${path} is there already.`, {
+    code: 'exists',
+    hint: 'Write over it with --force, or elsewhere with -o.',
+  });
+}
+
 function toSaveFailure(path: string, error: unknown): unknown {
   const { code } = error as { code?: string };
   if (error instanceof CommandFailure || code === undefined || !/^E[A-Z]+$/.test(code)) return error;
-  if (code === 'EEXIST') {
-    return new CommandFailure(exitCodes.failure, `${path} is there already.`, {
-      code: 'exists',
-      hint: 'Write over it with --force, or elsewhere with -o.',
-    });
-  }
+  if (code === 'EEXIST') return isThere(path);
   return new CommandFailure(exitCodes.failure, `${path} cannot be written: ${code}.`, { code: 'cannot_write' });
 }

@@ -1,4 +1,4 @@
-// Standard input as text.
+// Standard input as text, or as bytes.
 import { usageError } from './exit.ts';
 import type { Invocation } from './command.ts';
 import { cancelled } from './target.ts';
@@ -7,18 +7,23 @@ import { cancelled } from './target.ts';
 const NOTE_MS = 2000;
 
 /** All of it, without the newline that ends its last line. */
-export async function readStdin({ io, out }: Invocation): Promise<string> {
+export async function readStdin(invocation: Invocation): Promise<string> {
+  const bytes = await readStdinBytes(invocation);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes).replace(/\r?\n$/, '');
+  } catch {
+    throw usageError('Standard input is not UTF-8 text.');
+  }
+}
+
+export async function readStdinBytes({ io, out }: Invocation): Promise<Uint8Array> {
   const note = setTimeout(() => out.note('Reading standard input; Ctrl-D ends it.'), NOTE_MS);
   const gone = Promise.withResolvers<never>();
   const onAbort = () => gone.reject(cancelled());
   io.signal.addEventListener('abort', onAbort, { once: true });
   if (io.signal.aborted) onAbort();
   try {
-    const bytes = await Promise.race([io.stdin.read(), gone.promise]);
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes).replace(/\r?\n$/, '');
-  } catch (error) {
-    if (error instanceof TypeError) throw usageError('Standard input is not UTF-8 text.');
-    throw error;
+    return await Promise.race([io.stdin.read(), gone.promise]);
   } finally {
     clearTimeout(note);
     io.signal.removeEventListener('abort', onAbort);

@@ -6,8 +6,8 @@ import { CommandFailure, exitCodes, toFailure, usageError } from './exit.ts';
 export interface Ask {
   method: string;
   path: string;
-  /** Text is sent as application/json; bytes need a `content-type` among the headers. */
-  body?: string | Uint8Array<ArrayBuffer>;
+  /** Text is sent as application/json; a file needs a `content-type` among the headers, and is sent while it is read. */
+  body?: string | Blob;
   accept?: string;
   headers?: Record<string, string>;
   /** Ends this request alone. */

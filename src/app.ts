@@ -16,6 +16,7 @@ import { serveJobs } from './routes/jobs.ts';
 import { serveModels } from './routes/models.ts';
 import { serveSystem } from './routes/system.ts';
 import { serveWebhooks } from './routes/webhooks.ts';
+import { serveWorkflows } from './routes/workflows.ts';
 
 export interface App {
   fetch(request: Request, bindings?: HostBindings): Response | Promise<Response>;
@@ -34,6 +35,7 @@ export function createApp(options: AppOptions): App {
   serveWebhooks(app, options.webhooks);
   serveEvents(app, { realtime: options.realtime, ...(options.socketIo ? { socketIo: options.socketIo } : {}) });
   serveModels(app);
+  serveWorkflows(app);
   serveSystem(app);
   serveDocs(app, options);
   app.notFound((c) => respondError(c, unknownRoute(app, c)));

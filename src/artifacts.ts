@@ -9,7 +9,8 @@ import { sniff } from './artifacts/sniff.ts';
 import { createSweeper } from './artifacts/sweep.ts';
 import { GatewayError } from './error.ts';
 import type { MadeFile } from './event.ts';
-import type { ArtifactView } from './jobs/view.ts';
+import type { ArtifactView } from './capabilities/file.ts';
+import { join, type MediaTools } from './media.ts';
 import type { BlobStore, Document, DocumentStore, Put } from './store.ts';
 
 export type { ArtifactRecord, ArtifactValue } from './artifacts/record.ts';
@@ -28,6 +29,8 @@ export interface ArtifactsOptions {
   urlMs: number;
   /** Bytes. */
   maxUpload: number;
+  /** What files tell of themselves; nothing if absent. */
+  measure?: MediaTools['measure'];
   log: (entry: { level: 'info' | 'warn'; message: string; [field: string]: unknown }) => void;
 }
 
@@ -94,7 +97,7 @@ export interface Artifacts {
 const MAX_TRIES = 5;
 
 export function createArtifacts(options: ArtifactsOptions): Artifacts {
-  const { documents, blobs, key, now, keepMs, budget, urlMs, maxUpload, log } = options;
+  const { documents, blobs, key, now, keepMs, budget, urlMs, maxUpload, measure, log } = options;
   const warn = (message: string, cause: unknown) => log({ level: 'warn', message, cause: String(cause) });
   const links = createLinkSigner(key);
   const shelf = createShelf({ documents, blobs, budget, warn, evict: () => sweeper.evict() });
@@ -141,8 +144,30 @@ export function createArtifacts(options: ArtifactsOptions): Artifacts {
     const { hash, size, head } = await shelf.write(source, { id, limit: about.limit, signal: about.signal });
     const { mediaType, extension } = await sniff(head, about.mediaType);
     const { name, ...rest } = describe({ extension });
-    const value = { name, media_type: mediaType, size, hash, created_at: new Date(now()).toISOString(), ...rest };
+    const media = await measure?.(
+      { size, read: (start, end) => readPart(hash, start, Math.min(end, size)) },
+      mediaType,
+    );
+    const value: ArtifactValue = {
+      name,
+      media_type: mediaType,
+      ...(media ? { media } : {}),
+      size,
+      hash,
+      created_at: new Date(now()).toISOString(),
+      ...rest,
+    };
     return { id, value };
+  }
+
+  async function readPart(hash: string, start: number, end: number): Promise<Uint8Array> {
+    const source = end > start ? await shelf.open(hash, { start, end }) : undefined;
+    const pieces: Uint8Array[] = [];
+    for await (const piece of source ?? []) pieces.push(piece);
+    return join(
+      pieces,
+      pieces.reduce((sum, { byteLength }) => sum + byteLength, 0),
+    );
   }
 
   async function stage(files: MadeFile[], { owner, job, made, signal }: StageOptions) {
@@ -237,8 +262,9 @@ export function createArtifacts(options: ArtifactsOptions): Artifacts {
 
   async function view({ id, value }: Pick<ArtifactRecord, 'id' | 'value'>, baseUrl = ''): Promise<ArtifactView> {
     const { path, until } = await links.sign(id, now() + urlMs);
-    const { name, media_type, size, hash } = value;
-    return { id, name, media_type, size, sha256: hash, url: baseUrl + path, expires_at: new Date(until).toISOString() };
+    const { name, media_type, media, size, hash } = value;
+    const told = { id, name, media_type, ...(media ? { media } : {}), size, sha256: hash };
+    return { ...told, url: baseUrl + path, expires_at: new Date(until).toISOString() };
   }
 
   return {

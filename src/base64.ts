@@ -8,3 +8,20 @@ export function toBase64(bytes: Uint8Array): string {
   for (let at = 0; at < bytes.length; at += PIECE) text += String.fromCharCode(...bytes.subarray(at, at + PIECE));
   return btoa(text);
 }
+
+/** Undefined for what is no base64; its URL-safe letters and line breaks are fine. */
+export function fromBase64(text: string): Uint8Array<ArrayBuffer> | undefined {
+  if (!/^[\w+/\s-]*={0,2}\s*$/.test(text)) return undefined;
+  try {
+    const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+    const bytes = new Uint8Array(binary.length);
+    for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+    return bytes;
+  } catch {
+    return undefined;
+  }
+}
+
+export function toDataUrl(mediaType: string, bytes: Uint8Array): string {
+  return `data:${mediaType};base64,${toBase64(bytes)}`;
+}

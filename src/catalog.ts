@@ -1,7 +1,9 @@
 // Which model of which runtime answers: default → alias → id → runtime/id, from lists that are kept and never waited for twice.
+import type { Ability } from './capabilities/define.ts';
 import { capabilities, capabilityIds, type CapabilityId } from './capabilities/index.ts';
 import { GatewayError, toGatewayError } from './error.ts';
 import type { Model, RuntimeAdapter } from './runtime.ts';
+import type { WorkflowDesk } from './workflows.ts';
 
 export interface Route {
   runtime: RuntimeAdapter;
@@ -28,11 +30,13 @@ export interface RuntimeStatus {
 }
 
 export interface Catalog {
-  /** The routes to try in turn. One where a model is named; for a default, every runtime that could do it. */
-  resolve(id: CapabilityId, model: string | undefined): Route[] | Promise<Route[]>;
+  /** The routes to try in turn, for models that can do what `input` needs. One where a model is named; for a default, every runtime that could do it. */
+  resolve(id: CapabilityId, model: string | undefined, input?: object): Route[] | Promise<Route[]>;
   list(): Promise<Listing[]>;
   find(id: string): Promise<Listing>;
   runtimes(): Promise<RuntimeStatus[]>;
+  /** Where runtimes keep their workflows, reached or not. */
+  desks(): { runtime: string; desk: WorkflowDesk }[];
   /** Asks every runtime now. Never throws; a runtime that fails is marked as down. */
   refresh(): Promise<void>;
   /** A call found a runtime unreachable: its models stop being defaults until it answers again. */
@@ -62,6 +66,22 @@ interface Shelf {
 const MISS_MS = 1000;
 /** What is missing may be on a runtime that is down: another try makes sense after this many seconds. */
 const DOWN_S = 30;
+const NEEDED: Record<Ability, string> = {
+  vision: 'for pictures',
+  mask: 'with a mask',
+  animate: 'from a picture',
+};
+const COMFYUI = 'Start ComfyUI and set HONO_AI_COMFYUI_URL';
+/** What to start for what no text model does. */
+const STARTS: Partial<Record<CapabilityId | Ability, string>> = {
+  'image.generate': `${COMFYUI}, or set HONO_AI_EMBEDDED=true for tiny pictures.`,
+  'image.edit': `${COMFYUI}.`,
+  'image.vary': `${COMFYUI}.`,
+  'image.upscale': `${COMFYUI}.`,
+  'video.generate': `${COMFYUI}.`,
+  'music.generate': `${COMFYUI}, or ACE-Step and set HONO_AI_ACESTEP_URL.`,
+  vision: 'Start Ollama and get a model that sees, for example: ollama pull qwen3-vl:4b',
+};
 
 export function createCatalog(options: CatalogOptions): Catalog {
   const { aliases, defaults, ttlMs, deadlineMs } = options;
@@ -101,37 +121,40 @@ export function createCatalog(options: CatalogOptions): Catalog {
     return undefined;
   }
 
-  function resolve(id: CapabilityId, model: string | undefined): Route[] | Promise<Route[]> {
+  function resolve(id: CapabilityId, model: string | undefined, input?: object): Route[] | Promise<Route[]> {
+    const needs = needsOf(id, input);
     const waiting = current();
-    if (waiting) return waiting.then(() => lookUp(id, model));
+    if (waiting) return waiting.then(() => lookUp(id, model, needs));
     const name = model === undefined ? defaults[id] : model;
-    if (name !== undefined && !index.has(aliases[name] ?? name)) return refresh(MISS_MS).then(() => lookUp(id, model));
-    return lookUp(id, model);
+    if (name !== undefined && !index.has(aliases[name] ?? name)) {
+      return refresh(MISS_MS).then(() => lookUp(id, model, needs));
+    }
+    return lookUp(id, model, needs);
   }
 
-  function lookUp(id: CapabilityId, model: string | undefined): Route[] {
+  function lookUp(id: CapabilityId, model: string | undefined, needs: Ability[]): Route[] {
     const asked = model === 'default' || model === 'auto' ? undefined : model;
     const name = asked ?? defaults[id];
-    if (name === undefined) return defaultRoutes(id);
+    if (name === undefined) return defaultRoutes(id, needs);
     const known = aliases[name] ?? name;
     const route = index.get(known);
     if (!route) {
       const down = shelves.find(({ runtime, error }) => error && known.startsWith(`${runtime.name}/`));
       throw down?.error ?? unknownModel(name, asked === undefined ? id : undefined);
     }
-    if (!offers(route.model, id)) throw cannot(id, route);
+    if (!mayOffer(route.model, id, needs)) throw cannot(id, route, needs);
     return [route];
   }
 
   /** The best model of each runtime: one that is loaded, else the runtime's highest rank. Runtimes that are down come last. */
-  function defaultRoutes(id: CapabilityId): Route[] {
+  function defaultRoutes(id: CapabilityId, needs: Ability[]): Route[] {
     const routes: (Route & { down: boolean })[] = [];
     for (const { runtime, models, error } of shelves) {
-      const able = models.filter((model) => model.state !== 'available' && offers(model, id));
+      const able = models.filter((model) => model.state !== 'available' && offers(model, id, needs));
       const [best] = able.toSorted((a, b) => warmth(b) - warmth(a) || (b.rank ?? 0) - (a.rank ?? 0));
       if (best) routes.push({ runtime, model: best, down: error !== undefined });
     }
-    if (routes.length === 0) throw notOffered(id);
+    if (routes.length === 0) throw notOffered(id, needs);
     return [...routes.filter((route) => !route.down), ...routes.filter((route) => route.down)];
   }
 
@@ -154,24 +177,32 @@ export function createCatalog(options: CatalogOptions): Catalog {
     });
   }
 
-  function cannot(id: CapabilityId, route: Route): GatewayError {
-    const able = shelves.flatMap((shelf) => shelf.models.filter((model) => offers(model, id)).map((model) => model.id));
-    return new GatewayError('not_supported', `${route.model.id} on ${route.runtime.name} does not offer ${id}.`, {
+  function cannot(id: CapabilityId, route: Route, needs: Ability[]): GatewayError {
+    const able = shelves.flatMap((shelf) =>
+      shelf.models.filter((model) => offers(model, id, needs)).map((model) => model.id),
+    );
+    const what = withNeeds(id, mayOffer(route.model, id, []) ? needs : []);
+    return new GatewayError('not_supported', `${route.model.id} on ${route.runtime.name} does not offer ${what}.`, {
       param: 'model',
       source: route.runtime.name,
-      hint: able.length > 0 ? `Models that do: ${able.slice(0, 5).join(', ')}.` : notOffered(id).hint!,
+      hint: able.length > 0 ? `Models that do: ${able.slice(0, 5).join(', ')}.` : notOffered(id, needs).hint!,
     });
   }
 
-  function notOffered(id: CapabilityId): GatewayError {
+  function notOffered(id: CapabilityId, needs: Ability[]): GatewayError {
     const down = shelves.find((shelf) => shelf.error);
-    const pull = shelves
-      .map((shelf) => shelf.runtime.pullHint?.(id === 'text.embed' ? 'nomic-embed-text' : 'llama3.2'))
-      .find(Boolean);
-    return new GatewayError('not_supported', `No runtime offers ${id} now.`, {
-      hint: down?.error?.hint ?? pull ?? 'Start Ollama, or set HONO_AI_EMBEDDED=true for the built-in models.',
+    const start = needs.includes('vision') ? STARTS.vision : STARTS[id];
+    const hint = start ?? down?.error?.hint ?? textHint(id);
+    return new GatewayError('not_supported', `No runtime offers ${withNeeds(id, needs)} now.`, {
+      hint,
       ...(down ? { retryAfter: DOWN_S } : {}),
     });
+  }
+
+  function textHint(id: CapabilityId): string {
+    const name = id === 'text.embed' ? 'nomic-embed-text' : 'llama3.2';
+    const pull = shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
+    return pull ?? 'Start Ollama, or set HONO_AI_EMBEDDED=true for the built-in models.';
   }
 
   function list(): Listing[] {
@@ -180,7 +211,7 @@ export function createCatalog(options: CatalogOptions): Catalog {
         id: index.get(model.id)?.runtime === runtime ? model.id : `${runtime.name}/${model.id}`,
         runtime: runtime.name,
         model,
-        capabilities: capabilityIds.filter((id) => offers(model, id)),
+        capabilities: capabilityIds.filter((id) => offers(model, id, needsOf(id))),
       })),
     );
   }
@@ -200,6 +231,8 @@ export function createCatalog(options: CatalogOptions): Catalog {
       if (!found) throw unknownModel(name, undefined);
       return found;
     },
+    desks: () =>
+      shelves.flatMap(({ runtime }) => (runtime.workflows ? [{ runtime: runtime.name, desk: runtime.workflows }] : [])),
     async runtimes() {
       await current();
       return shelves.map(({ runtime, models, error }) => ({
@@ -217,10 +250,28 @@ export function createCatalog(options: CatalogOptions): Catalog {
   };
 }
 
-/** Offered by the runtime itself, or derived from what it offers. */
-export function offers(model: Model, id: CapabilityId): boolean {
+function needsOf(id: CapabilityId, input?: object): Ability[] {
+  const needs = capabilities[id].needs as ((input?: object) => Ability[]) | undefined;
+  return needs?.(input) ?? [];
+}
+
+/** Offered by the runtime itself, or derived from what it offers; and known to be able to do what is needed. */
+export function offers(model: Model, id: CapabilityId, needs: Ability[]): boolean {
+  return hasCapability(model, id) && needs.every((ability) => model[ability] === true);
+}
+
+/** The same where nothing speaks against it: for a model that somebody names, who may know more. */
+function mayOffer(model: Model, id: CapabilityId, needs: Ability[]): boolean {
+  return hasCapability(model, id) && needs.every((ability) => model[ability] !== false);
+}
+
+function hasCapability(model: Model, id: CapabilityId): boolean {
   if (model.capabilities.includes(id)) return true;
   return capabilities[id].derive?.from.some((base) => model.capabilities.includes(base as CapabilityId)) ?? false;
+}
+
+function withNeeds(id: CapabilityId, needs: Ability[]): string {
+  return needs.length === 0 ? id : `${id} ${needs.map((ability) => NEEDED[ability]).join(' and ')}`;
 }
 
 function warmth(model: Model): number {

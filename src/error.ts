@@ -7,6 +7,7 @@ export const errorTable = {
   unsupported_parameter: [400, 'invalid_request_error'],
   context_length_exceeded: [400, 'invalid_request_error'],
   invalid_api_key: [401, 'authentication_error'],
+  forbidden: [403, 'permission_error'],
   forbidden_origin: [403, 'permission_error'],
   invalid_signature: [403, 'permission_error'],
   not_found: [404, 'invalid_request_error'],

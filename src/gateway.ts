@@ -12,13 +12,17 @@ import type { Ask, Derivation } from './capabilities/define.ts';
 import type { Catalog, Route } from './catalog.ts';
 import { GatewayError, toGatewayError } from './error.ts';
 import type { RunEvent, StatusEvent } from './event.ts';
+import type { MediaTools } from './media.ts';
 import { startRun, type Run, type RunContext, type Target } from './run.ts';
-import type { Call, RelayReply, RelayRequest } from './runtime.ts';
+import type { Call, InputFile, RelayReply, RelayRequest } from './runtime.ts';
+import { toDataUrl } from './base64.ts';
 
 export interface RunOptions {
   /** The caller left, or gave up. */
   signal: AbortSignal;
   requestId: string;
+  /** The files of whoever asks, by what the input calls them; without it there are none. */
+  file?: (reference: string) => Promise<InputFile>;
 }
 
 export interface Relayed extends Target {
@@ -53,12 +57,17 @@ export interface GatewayOptions {
   catalog: Catalog;
   arbiter: Arbiter;
   maxRuns: number;
+  /** Makes a PNG of any picture, for models that read no other kinds; those go as they are if absent. */
+  toPng?: MediaTools['toPng'];
   /** A runtime fetches a model before it can run it: how far that is, in bytes. */
   onPull?: (pull: Target & { done: number; total: number }) => void;
 }
 
+/** What a call knows of the request that it serves. */
+type Asked = Pick<Call, 'requestId' | 'file'>;
+
 export function createGateway(options: GatewayOptions): Gateway {
-  const { catalog, arbiter, maxRuns, onPull = () => {} } = options;
+  const { catalog, arbiter, maxRuns, toPng, onPull = () => {} } = options;
   let active = 0;
   let draining = false;
   let onIdle = () => {};
@@ -78,23 +87,23 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (--active === 0) onIdle();
   }
 
-  function run<Id extends CapabilityId>(id: Id, input: Input<Id>, { signal, requestId }: RunOptions) {
+  function run<Id extends CapabilityId>(id: Id, input: Input<Id>, { signal, requestId, file = noFiles }: RunOptions) {
     admit();
     return startRun<Chunk<Id>, Result<Id>>({
       id: requestId,
       signal,
-      source: (context) => execute(id, input, context, requestId),
+      source: (context) => execute(id, input, context, { requestId, file }),
       onEnd: leave,
     }) as Run<Chunk<Id>, Output<Id>>;
   }
 
   /** Tries the routes in turn. Only a default may move on, and only before anything came out of a runtime. */
-  async function* execute<Id extends CapabilityId>(id: Id, input: Input<Id>, context: RunContext, requestId: string) {
-    const routes = await catalog.resolve(id, input.model);
+  async function* execute<Id extends CapabilityId>(id: Id, input: Input<Id>, context: RunContext, asked: Asked) {
+    const routes = await catalog.resolve(id, input.model, input);
     for (const [index, route] of routes.entries()) {
       let begun = false;
       try {
-        for await (const event of onRoute(id, input, route, context, requestId)) {
+        for await (const event of onRoute(id, input, route, context, asked)) {
           begun ||= event.type === 'chunk' || event.type === 'result';
           if (event.type === 'progress' && event.unit === 'bytes') {
             onPull({ model: route.model.id, runtime: route.runtime.name, done: event.done, total: event.total });
@@ -120,12 +129,12 @@ export function createGateway(options: GatewayOptions): Gateway {
     input: Input<Id>,
     route: Route,
     { signal, setTarget }: RunContext,
-    requestId: string,
+    asked: Asked,
   ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
     setTarget({ model: route.model.id, runtime: route.runtime.name });
     const lease = yield* takeLease(route, signal);
     try {
-      yield* handle(id, input, route, { model: route.model, signal, requestId });
+      yield* handle(id, input, route, { model: route.model, signal, ...asked }, toPng);
     } finally {
       // The handler's iteration has ended, so the runtime is done with it: readers may still be reading.
       lease?.release();
@@ -160,7 +169,7 @@ export function createGateway(options: GatewayOptions): Gateway {
       leave();
     };
     try {
-      const reply = await send(request(route!.model.id), { model: route!.model, signal, requestId });
+      const reply = await send(request(route!.model.id), { model: route!.model, signal, requestId, file: noFiles });
       return { reply, release, model: route!.model.id, runtime: route!.runtime.name };
     } catch (thrown) {
       release();
@@ -194,12 +203,16 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
 }
 
+/** Kinds of pictures that every model that sees can read. */
+const EVERYBODY_READS = /^image\/(png|jpeg)$/;
+
 /** The runtime's own handler, or the capability's derivation over the handlers it has. */
 function handle<Id extends CapabilityId>(
   id: Id,
   input: Input<Id>,
   route: Route,
   call: Call,
+  toPng: GatewayOptions['toPng'],
 ): AsyncIterable<RunEvent<Chunk<Id>, Result<Id>>> {
   const { runtime, model } = route;
   const own = runtime.handles[id];
@@ -208,6 +221,12 @@ function handle<Id extends CapabilityId>(
   if (!derive) throw new GatewayError('not_supported', `${model.id} does not offer ${id}.`, { source: runtime.name });
   const ask: Ask = {
     model,
+    async inline(reference) {
+      const file = await call.file(reference);
+      const bytes = await file.bytes();
+      if (!toPng || EVERYBODY_READS.test(file.media_type)) return toDataUrl(file.media_type, bytes);
+      return toDataUrl('image/png', (await toPng(bytes)).bytes);
+    },
     offers: (other) => other in runtime.handles && model.capabilities.includes(other as CapabilityId),
     run: (capability, raw) => {
       const handler = runtime.handles[capability.id as CapabilityId];
@@ -223,4 +242,8 @@ function handle<Id extends CapabilityId>(
     },
   };
   return derive.run(input, ask);
+}
+
+function noFiles(): never {
+  throw new GatewayError('not_found', 'There is no such file.');
 }

@@ -1,8 +1,12 @@
 // The contract of a runtime: what generates, in a shape small enough to write a new one in an evening.
+import type { Ability } from './capabilities/define.ts';
+import type { Measures } from './capabilities/file.ts';
 import type { CapabilityId, Chunk, Input, Result } from './capabilities/index.ts';
 import type { RunEvent } from './event.ts';
+import type { WorkflowDesk } from './workflows.ts';
 
-export interface Model {
+/** Of an ability that is neither true nor false nobody knows: such a model is asked for it only by name. */
+export interface Model extends Partial<Record<Ability, boolean>> {
   /** As the runtime names it. */
   id: string;
   /** What it can be asked, before derivations. */
@@ -11,8 +15,6 @@ export interface Model {
   state: 'available' | 'ready' | 'loaded';
   /** Other names this runtime answers to for the same model. */
   aliases?: string[];
-  /** Takes pictures as well as text. */
-  vision?: boolean;
   tools?: boolean;
   reasoning?: boolean;
   /** Too small to judge or to follow instructions; said in `warnings` where that matters. */
@@ -34,6 +36,22 @@ export interface Call {
   /** Aborts when the caller left, the deadline passed or the run was cancelled; it must reach the hardware. */
   signal: AbortSignal;
   requestId: string;
+  /** The file that a field of the input names. Throws not_found, expired. */
+  file(reference: string): Promise<InputFile>;
+}
+
+/** A file that a caller gave: of the kind that its field asks for, and within the limits. */
+export interface InputFile {
+  /** Its name among artifacts. */
+  id: string;
+  /** As its bytes say. */
+  media_type: string;
+  /** Bytes. */
+  size: number;
+  /** Lower-case hexadecimal: the same bytes, the same name. */
+  sha256: string;
+  media: Measures;
+  bytes(): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 export type Handler<Id extends CapabilityId> = (
@@ -75,6 +93,8 @@ export interface RuntimeAdapter {
   health(signal: AbortSignal): Promise<void>;
   /** The one line that gets a model this runtime does not have, if it could have it. */
   pullHint?(model: string): string;
+  /** Present where the runtime runs graphs that callers may look at and add. */
+  workflows?: WorkflowDesk;
   close?(): Promise<void>;
 }
 

@@ -31,7 +31,7 @@ const url = z.url({ protocol: /^https?$/, error: 'an http:// or https:// address
 
 export const runtimeEntry = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/i),
-  kind: z.enum(['ollama', 'openai', 'xai']),
+  kind: z.enum(['ollama', 'openai', 'xai', 'comfyui', 'acestep', 'a1111']),
   url: url.optional(),
   api_key: z.string().optional(),
   /** The environment variable that holds the key, so that the file holds no secret. */
@@ -130,6 +130,15 @@ export const settings = {
   openai_base_url: optional('OPENAI_BASE_URL', url, 'An OpenAI-compatible server, with /v1.'),
   openai_api_key: secret('OPENAI_API_KEY', z.string(), 'Its key.'),
   xai_api_key: secret('XAI_API_KEY', z.string(), 'Adds xAI Grok as a remote runtime.'),
+  comfyui_url: optional('HONO_AI_COMFYUI_URL', url, 'Where ComfyUI is; found on 127.0.0.1:8188 if unset.'),
+  workflows_dir: optional(
+    'HONO_AI_WORKFLOWS_DIR',
+    z.string(),
+    'Your own ComfyUI workflows: NAME.json with NAME.binding.json beside it; workflows in the state directory if unset.',
+  ),
+  acestep_url: optional('HONO_AI_ACESTEP_URL', url, 'Where an ACE-Step 1.5 API server is.'),
+  acestep_key: secret('HONO_AI_ACESTEP_KEY', z.string(), 'Its key.'),
+  a1111_url: optional('HONO_AI_A1111_URL', url, 'Where AUTOMATIC1111, Forge or SD.Next is, started with --api.'),
   vram: optional(
     'HONO_AI_VRAM',
     bytes,
@@ -238,6 +247,13 @@ export const settings = {
     list,
     '',
     'Host names, addresses or networks (192.168.1.0/24) inside your own network that may receive webhooks.',
+  ),
+  max_image: setting('HONO_AI_MAX_IMAGE', bytes, '50MB', 'Largest picture that a request may bring.'),
+  max_pixels: setting(
+    'HONO_AI_MAX_PIXELS',
+    z.coerce.number().int().min(1).max(1_000_000_000),
+    64_000_000,
+    'Most pixels of a picture that a request may bring; it is not decoded beyond.',
   ),
   models_dir: optional('HONO_AI_MODELS_DIR', z.string(), 'A folder of your own models for the embedded runtime.'),
   embedded: setting('HONO_AI_EMBEDDED', flag, true, 'Offer the embedded runtime.'),

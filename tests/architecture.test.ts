@@ -40,20 +40,25 @@ const imports: Import[] = code.flatMap((from) =>
 const rules: [where: RegExp, may: RegExp][] = [
   [/^src\/(error|event)\.ts$/, /^src\/(error|event)\.ts$/],
   [/^src\/capabilities\//, /^(src\/(capabilities\/|error\.ts|event\.ts)|zod$|diff$)/],
-  [/^src\/(runtime|run)\.ts$/, /^src\/(capabilities\/|error\.ts|event\.ts)/],
+  [/^src\/media\.ts$/, /^src\/(capabilities\/file|error|event)\.ts$/],
+  [/^src\/workflows\.ts$/, /^(src\/(capabilities\/|error\.ts)|zod$)/],
+  [/^src\/(runtime|run)\.ts$/, /^src\/(capabilities\/|workflows\.ts|error\.ts|event\.ts)/],
   [/^src\/upstream\.ts$/, /^src\/(error|event)\.ts/],
   [/^src\/settings\.ts$/, /^zod$/],
   [/^src\/config\.ts$/, /^(src\/settings\.ts|zod)$/],
   [/^src\/arbiter\//, /^src\/(arbiter\/|runtime\.ts|error\.ts|event\.ts)/],
-  [/^src\/catalog\.ts$/, /^src\/(capabilities\/|runtime\.ts|error\.ts)/],
+  [/^src\/catalog\.ts$/, /^src\/(capabilities\/|runtime\.ts|workflows\.ts|error\.ts)/],
   [/^src\/store\.ts$/, /^$/],
   [/^src\/hub\.ts$/, /^src\/store\.ts$/],
   [/^src\/realtime\//, /^(src\/(realtime\/|hub|store|error)|zod$)/],
   [/^src\/base64\.ts$/, /^$/],
-  [/^src\/artifacts(\/|\.ts)/, /^(src\/(artifacts|base64|jobs\/view|store|error|event)|zod$|file-type)/],
+  [
+    /^src\/artifacts(\/|\.ts)/,
+    /^(src\/(artifacts|base64|capabilities\/|media|runtime|store|error|event)|zod$|file-type)/,
+  ],
   [/^src\/webhooks\//, /^(src\/(webhooks\/|base64|store|error)|zod$)/],
   [/^src\/jobs\//, /^(src\/(jobs\/|base64|capabilities\/|gateway|hub|run|store|error|event)|zod$)/],
-  [/^src\/gateway\.ts$/, /^src\/(arbiter\/|capabilities\/|catalog|run|runtime|error|event)/],
+  [/^src\/gateway\.ts$/, /^src\/(arbiter\/|base64|capabilities\/|catalog|media|run|runtime|error|event)/],
   [
     /^src\/http\//,
     /^(src\/(http\/|base64|realtime\/|jobs\/|artifacts|webhooks\/|capabilities\/|gateway|config|run|hub|store|error|event)|zod$|hono|@hono\/zod-openapi$|multipasta)/,
@@ -64,10 +69,10 @@ const rules: [where: RegExp, may: RegExp][] = [
   ],
   [
     /^src\/routes\//,
-    /^(src\/(dialects\/openai\/models|capabilities\/|http\/|jobs\/|realtime\/|artifacts|webhooks\/|store|error)|zod$|@hono\/zod-openapi$)/,
+    /^(src\/(dialects\/openai\/models|capabilities\/|http\/|jobs\/|realtime\/|artifacts|webhooks\/|workflows|runtime|store|error)|zod$|@hono\/zod-openapi$)/,
   ],
   [/^src\//, /^(src\/|hono|@hono\/zod-openapi$|zod$)/],
-  [/^adapters\/runtimes\/index\.ts$/, /^(adapters\/|src\/)/],
+  [/^adapters\/runtimes\/index\.ts$/, /^(adapters\/|src\/|node:path$)/],
   [/^adapters\/hosts\/worker\.ts$/, /^(hono|adapters\/hosts\/|src\/error\.ts)/],
 ];
 

@@ -126,4 +126,46 @@ describe('catalog', () => {
     expect((await run('text.chat', { messages, model: 'model-9999' })).model).toBe('model-9999');
     expect(await gateway.catalog.list()).toHaveLength(10_000);
   });
+
+  describe('what a request needs', () => {
+    const makers = [
+      model('plain', { capabilities: ['image.edit'], mask: false, rank: 9 }),
+      model('masks', { capabilities: ['image.edit'], mask: true }),
+      model('unsaid', { capabilities: ['image.edit'] }),
+      model('blind', { vision: false }),
+      model('maybe'),
+    ];
+    const { catalog } = openScripted([createScripted({ name: 'studio', priority: 1, chat, models: makers })]).gateway;
+    const find = async (name: string | undefined, input: object) =>
+      (await catalog.resolve('image.edit', name, input)).map(({ model: { id } }) => id);
+
+    it('decides which model answers where none is named', async () => {
+      expect(await find(undefined, {})).toEqual(['plain']);
+      expect(await find(undefined, { mask: 'art_1' })).toEqual(['masks']);
+    });
+
+    it('refuses a named model that cannot, and names those that can', async () => {
+      await expect(find('plain', { mask: 'art_1' })).rejects.toMatchObject({
+        code: 'not_supported',
+        message: 'plain on studio does not offer image.edit with a mask.',
+        hint: 'Models that do: masks.',
+      });
+    });
+
+    it('is left to a named model of which nobody knows', async () => {
+      expect(await find('unsaid', { mask: 'art_1' })).toEqual(['unsaid']);
+      expect((await catalog.resolve('image.describe', 'maybe', {}))[0]!.model.id).toBe('maybe');
+      await expect(Promise.resolve().then(() => catalog.resolve('image.describe', 'blind', {}))).rejects.toMatchObject({
+        message: 'blind on studio does not offer image.describe for pictures.',
+      });
+      await expect(
+        Promise.resolve().then(() => catalog.resolve('image.describe', undefined, {})),
+      ).rejects.toMatchObject({ code: 'not_supported', hint: expect.stringContaining('Ollama') });
+    });
+
+    it('is not claimed in lists by those of which nobody knows', async () => {
+      const listed = (await catalog.list()).find(({ id }) => id === 'maybe')!;
+      expect(listed.capabilities).not.toContain('image.describe');
+    });
+  });
 });

@@ -1,9 +1,14 @@
 // Configuration → runtimes. A new runtime is one folder and one line here.
+import { join } from 'node:path';
 import { ConfigError, type Config } from '../../src/config.ts';
 import type { RuntimeEntry } from '../../src/settings.ts';
+import type { MediaTools } from '../../src/media.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import type { Transport, UpstreamLimits } from '../../src/upstream.ts';
-import { discover, toOllamaUrl } from '../discovery.ts';
+import { discover, speaksComfyUI, toOllamaUrl } from '../discovery.ts';
+import { createA1111 } from './a1111/index.ts';
+import { createAceStep } from './acestep/index.ts';
+import { createComfyUI } from './comfyui/index.ts';
 import { createEmbedded } from './embedded/index.ts';
 import { createOllama } from './ollama/index.ts';
 import { createOpenAI } from './openai/index.ts';
@@ -11,12 +16,15 @@ import { createOpenAI } from './openai/index.ts';
 interface Parts {
   config: Config;
   transport: Transport;
+  tools: MediaTools;
+  stateDir: string;
   /** Where downloaded models are kept. */
   cacheDir: string;
 }
 
 const XAI_URL = 'https://api.x.ai/v1';
 const OLLAMA_URL = 'http://127.0.0.1:11434';
+const COMFYUI_URL = 'http://127.0.0.1:8188';
 
 export async function openRuntimes(parts: Parts): Promise<RuntimeAdapter[]> {
   const entries = await toEntries(parts.config);
@@ -35,15 +43,21 @@ async function toEntries(config: Config): Promise<RuntimeEntry[]> {
   if (config.openai_base_url)
     add({ name: 'openai', kind: 'openai', url: config.openai_base_url, api_key: config.openai_api_key });
   if (config.xai_api_key) add({ name: 'xai', kind: 'xai', api_key: config.xai_api_key });
+  if (config.comfyui_url) add({ name: 'comfyui', kind: 'comfyui', url: config.comfyui_url });
+  if (config.acestep_url)
+    add({ name: 'acestep', kind: 'acestep', url: config.acestep_url, api_key: config.acestep_key });
+  if (config.a1111_url) add({ name: 'a1111', kind: 'a1111', url: config.a1111_url });
   if (!config.discover) return entries;
   // Always there, running or not: it may be started later, and until then its status says how.
   if (!entries.some((entry) => entry.kind === 'ollama')) add({ name: 'ollama', kind: 'ollama', url: OLLAMA_URL });
   const taken = [...entries.flatMap((entry) => entry.url ?? []), `http://127.0.0.1:${config.port}`];
+  const comfyui = !taken.includes(COMFYUI_URL) && !entries.some((entry) => entry.kind === 'comfyui');
+  if (comfyui && (await speaksComfyUI(COMFYUI_URL))) add({ name: 'comfyui', kind: 'comfyui', url: COMFYUI_URL });
   for (const { name, url } of await discover(taken)) add({ name, kind: 'openai', url });
   return entries;
 }
 
-function createRuntime(entry: RuntimeEntry, { config, transport }: Parts): RuntimeAdapter {
+function createRuntime(entry: RuntimeEntry, { config, transport, tools, stateDir }: Parts): RuntimeAdapter {
   const { name, kind, url, models, priority } = entry;
   const key = entry.api_key_env === undefined ? entry.api_key : process.env[entry.api_key_env];
   if (entry.api_key_env !== undefined && !key) {
@@ -58,10 +72,17 @@ function createRuntime(entry: RuntimeEntry, { config, transport }: Parts): Runti
   if (kind === 'ollama') {
     return createOllama({ ...common, baseUrl: url!, ...(key ? { headers: { authorization: `Bearer ${key}` } } : {}) });
   }
+  const media = { ...common, baseUrl: url!, tools, ...(key ? { apiKey: key } : {}) };
+  if (kind === 'comfyui') {
+    return createComfyUI({ ...media, workflowsDir: config.workflows_dir ?? join(stateDir, 'workflows') });
+  }
+  if (kind === 'acestep') return createAceStep(media);
+  if (kind === 'a1111') return createA1111(media);
   return createOpenAI({
     ...common,
     baseUrl: url ?? XAI_URL,
     flavour: kind === 'xai' ? 'xai' : 'generic',
+    tools,
     ...(key ? { apiKey: key } : {}),
     ...(models ? { models } : {}),
   });
@@ -76,8 +97,9 @@ function toLimits(config: Config): UpstreamLimits {
   };
 }
 
-function toEmbeddedOptions({ config, cacheDir }: Parts) {
+function toEmbeddedOptions({ config, tools, cacheDir }: Parts) {
   return {
+    tools,
     cacheDir,
     hubUrl: config.hf_endpoint,
     download: config.embedded_download,

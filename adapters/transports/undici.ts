@@ -13,7 +13,9 @@ const agent = new Agent({
 });
 
 export const undiciTransport: Transport = async ({ url, method, headers, body, signal }) => {
-  const reply = await send(url, { dispatcher: agent, method: method as 'GET', headers, body: body ?? null, signal });
+  // undici sends a Blob in pieces; its type of this call does not name it.
+  const sent = (body ?? null) as string | Uint8Array | null;
+  const reply = await send(url, { dispatcher: agent, method: method as 'GET', headers, body: sent, signal });
   return {
     status: reply.statusCode,
     header: (name) => {

@@ -1,24 +1,14 @@
 // `artifacts`: files that jobs made, and files that were brought.
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { defineGroup, defineLeaf } from '../command.ts';
-import { CommandFailure, exitCodes, usageError } from '../exit.ts';
+import { usageError } from '../exit.ts';
 import { fetchFiles, toSize } from '../fetch.ts';
 import { idArgument, readIds } from '../ids.ts';
 import { pageFlags, printList, printWhole } from '../pages.ts';
 import { saveFlags } from '../save.ts';
+import { readStdinBytes } from '../stdin.ts';
 import { askJson, withTarget, type Target } from '../target.ts';
-
-/** As far as a command needs it. */
-interface Artifact {
-  id: string;
-  name: string;
-  media_type: string;
-  size: number;
-  sha256: string;
-  job?: string | null;
-  created_at?: string;
-}
+import { openFile, uploadFile, type Artifact } from '../upload.ts';
 
 const ls = defineLeaf({
   path: 'artifacts ls',
@@ -102,26 +92,27 @@ const rm = defineLeaf({
 const upload = defineLeaf({
   path: 'artifacts upload',
   summary: 'Bring files, and print their ids',
-  argument: { hint: 'FILE…|-', description: '- is standard input; --name says what it is called.', max: Infinity },
+  argument: {
+    hint: 'FILE…|-',
+    description: '- is standard input; --name says what it is called.',
+    max: Infinity,
+    completes: 'file',
+  },
   flags: {
     name: { type: 'string', valueHint: 'NAME', description: 'What the file is called there.' },
     type: { type: 'string', valueHint: 'TYPE', description: 'Its media type, where its bytes do not tell.' },
   },
   async run(invocation) {
-    const { words, out, flags, io } = invocation;
+    const { words, out, flags } = invocation;
     if (words.length === 0) throw usageError('artifacts upload needs FILE, or - for standard input.');
     if (flags['name'] !== undefined && words.length > 1) throw usageError('--name is for a single file.');
     await withTarget(invocation, async (target) => {
       const made: Artifact[] = [];
       for (const word of words) {
-        const bytes = word === '-' ? await io.stdin.read() : await readBytes(word);
+        const body = word === '-' ? new Blob([new Uint8Array(await readStdinBytes(invocation))]) : await openFile(word);
         const name = (flags['name'] as string | undefined) ?? (word === '-' ? 'stdin' : basename(word));
-        const artifact = await askJson<Artifact>(target, {
-          method: 'POST',
-          path: `/artifacts?${new URLSearchParams({ name })}`,
-          body: new Uint8Array(bytes),
-          headers: { 'content-type': (flags['type'] as string | undefined) ?? 'application/octet-stream' },
-        });
+        const type = flags['type'] as string | undefined;
+        const artifact = await uploadFile(target, { name, body, ...(type === undefined ? {} : { type }) });
         made.push(artifact);
         if (!flags.json) out.line(artifact.id);
         out.note(`${word}: ${artifact.media_type}, ${toSize(artifact.size)}`);
@@ -141,13 +132,4 @@ export const artifacts = defineGroup('artifacts', 'Files: ls, show, download, rm
 
 function getArtifact(target: Target, id: string): Promise<Artifact> {
   return askJson<Artifact>(target, { method: 'GET', path: `/artifacts/${id}` });
-}
-
-async function readBytes(file: string): Promise<Uint8Array> {
-  try {
-    return await readFile(file);
-  } catch (error) {
-    const { code } = error as { code?: string };
-    throw new CommandFailure(exitCodes.usage, `${file} cannot be read: ${code}.`, { code: 'cannot_read' });
-  }
 }

@@ -1,14 +1,25 @@
 // Every capability as a command: its words, flags and help come from the capability's own definition.
 import { z } from 'zod';
 import type { Capability } from '../../src/capabilities/define.ts';
+import { fileFields } from '../../src/capabilities/file.ts';
 import { capabilities } from '../../src/capabilities/index.ts';
 import { answer, type Form } from '../answer.ts';
-import { defineGroup, defineLeaf, type Command, type Flag, type Group, type Invocation } from '../command.ts';
+import {
+  defineGroup,
+  defineLeaf,
+  type Argument,
+  type Command,
+  type Flag,
+  type Group,
+  type Invocation,
+} from '../command.ts';
 import { detachFlags, refuseJobFlags, toJobOptions, toNextSteps, toRequestHeaders } from '../detach.ts';
 import { CommandFailure, exitCodes, usageError } from '../exit.ts';
 import { toFields, toFlagName, toFlags } from '../flags.ts';
-import { readStdin } from '../stdin.ts';
+import { openGiven } from '../given.ts';
+import { checkPlan, make, makeFlags, withFormat, type Order } from '../make.ts';
 import { readAnswer, withTarget } from '../target.ts';
+import { leadingField, readWords } from '../words.ts';
 import type { JobView } from '../../src/jobs/view.ts';
 import { shapes, type Shape } from './shapes.ts';
 
@@ -41,53 +52,74 @@ export function loadGroups(): Record<string, Group> {
 }
 
 function defineCapabilityCommand(capability: AnyCapability): Command {
-  const { id, input, cli, summary, description } = capability;
+  const { id, path, input, cli, summary, description, makes } = capability;
   const shape = shapes[id] ?? {};
   const streams = !(capability.chunk instanceof z.ZodNever);
-  const about = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' }).properties?.[cli.argument];
-  const told = typeof about === 'object' ? about.description : undefined;
   return defineLeaf({
     path: cli.command.join(' '),
     summary,
     details: description,
-    argument: {
-      hint: `[${shape.argument ?? cli.argument.toUpperCase()}…|-]`,
-      description:
-        `${shape.about ?? told ?? ''} Words are joined; - is standard input, and so is what is piped in.`.trim(),
-      max: Infinity,
-    },
+    argument: describeArgument(capability, shape),
     flags: {
       ...toFlags(input, cli.argument, ['stream', ...(shape.hides ?? [])]),
       ...shape.flags,
       ...(streams ? streamFlags : {}),
+      ...(makes ? makeFlags(makes) : {}),
       ...eventFlags,
       ...detachFlags,
     },
     async run(invocation) {
-      if (!invocation.flags['detach']) refuseJobFlags(invocation);
-      const headers = toRequestHeaders(invocation.flags);
+      const { flags } = invocation;
+      if (!flags['detach']) refuseJobFlags(invocation);
+      const headers = toRequestHeaders(flags);
       const body = await toBody(capability, shape, invocation);
-      const { path } = capability;
-      if (invocation.flags['detach']) return detach(invocation, path, body, headers);
+      if (makes) checkPlan(invocation, body);
+      const order: Order = { path, headers, settle: await openGiven(invocation, input, body) };
+      if (flags['detach']) return detach(invocation, order);
+      if (makes) return make(invocation, order);
       const { showChunk, showResult } = cli as {
         showChunk(chunk: unknown): string;
         showResult(result: unknown): string;
       };
-      await answer(invocation, { path, body, headers, streams, showChunk, showResult }, toForm(invocation));
+      await answer(invocation, { ...order, streams, showChunk, showResult }, toForm(invocation));
     },
   });
 }
 
+/** How the words of a command are told of: as text, as files, or as files before the text. */
+function describeArgument({ input, cli }: AnyCapability, shape: Shape): Argument {
+  const { argument } = cli;
+  const own = fileFields(input).get(argument);
+  if (own) {
+    return {
+      hint: own.many ? '[FILE…|-]' : '[FILE|-]',
+      description:
+        'A file, or the id or link of one that the gateway keeps; - is standard input, and so is what is piped in.',
+      max: own.many ? Infinity : 1,
+      completes: 'file',
+    };
+  }
+  const about = z.toJSONSchema(input, { io: 'input', unrepresentable: 'any' }).properties?.[argument];
+  const told = typeof about === 'object' ? about.description : undefined;
+  const [leading] = leadingField(input, argument) ?? [];
+  const name = shape.argument ?? argument.toUpperCase();
+  const text = `${shape.about ?? told ?? ''} Words are joined; - is standard input, and so is what is piped in.`.trim();
+  if (leading === undefined) return { hint: `[${name}…|-]`, description: text, max: Infinity };
+  const flag = toFlagName(leading);
+  return {
+    hint: `[FILE…] [${name}…|-]`,
+    description: `${text} Without --${flag}, words before it that are pictures are what --${flag} takes; without those, what is piped in is.`,
+    max: Infinity,
+    completes: 'file',
+  };
+}
+
 /** Hands the work over and prints the id of its job. */
-function detach(
-  invocation: Invocation,
-  path: string,
-  body: Record<string, unknown>,
-  headers: Record<string, string>,
-): Promise<void> {
+function detach(invocation: Invocation, { path, headers, settle }: Order): Promise<void> {
   const { out, flags } = invocation;
   return withTarget(invocation, async (target) => {
     const job = toJobOptions(flags);
+    const body = await settle(target);
     const reply = await target.send({
       method: 'POST',
       path,
@@ -107,46 +139,32 @@ function detach(
 
 /** Throws a usage error that names the flag for what the schema would refuse. */
 async function toBody(
-  { input, cli }: AnyCapability,
+  { input, cli, makes }: AnyCapability,
   shape: Shape,
   invocation: Invocation,
 ): Promise<Record<string, unknown>> {
   const { argument } = cli;
   const { flags } = invocation;
-  const fields = toFields(input, flags);
-  const text = await readArgument(invocation, shape, fields[argument] !== undefined);
+  const options = { input, argument, appendsStdin: shape.appendsStdin };
+  const { fields, text } = await readWords(invocation, toFields(input, flags), options);
   if (text !== undefined && fields[argument] !== undefined && !shape.toBody) {
     throw usageError(`Both --${toFlagName(argument)} and words were given; one of them is enough.`);
   }
-  const body = shape.toBody?.(fields, text, flags) ?? {
+  const said = shape.toBody?.(fields, text, flags) ?? {
     ...fields,
     ...(text === undefined ? {} : { [argument]: text }),
   };
+  const body = makes ? withFormat(input, said, flags['output']) : said;
   const checked = input.safeParse(body);
   if (checked.success) return body;
   const issue = checked.error.issues[0]!;
   const field = String(issue.path[0] ?? '');
   if (field === argument && body[argument] === undefined) {
-    const hint = shape.argument ?? argument.toUpperCase();
+    const hint = shape.argument ?? (fileFields(input).has(argument) ? 'FILE' : argument.toUpperCase());
     throw usageError(`${cli.command.join(' ')} needs ${hint}.`, 'Give it as words, or pipe it in.');
   }
   const missing = issue.code === 'invalid_type' && body[field] === undefined;
   throw usageError(`--${toFlagName(field)}: ${missing ? 'is needed' : issue.message}`);
-}
-
-/** The words, standard input, or both with a blank line between. */
-async function readArgument(invocation: Invocation, shape: Shape, givenAsFlag: boolean): Promise<string | undefined> {
-  const { words, io } = invocation;
-  const own = words.filter((word) => word !== '-');
-  const asked = own.length < words.length;
-  const piped = words.length === 0 ? !givenAsFlag && !io.stdin.isTTY : shape.appendsStdin && io.stdin.redirected;
-  const parts = own.length > 0 ? [own.join(' ')] : [];
-  if (asked || piped) {
-    const text = await readStdin(invocation);
-    // Asked for by name, nothing is an answer too; and an empty prompt is refused in better words further on.
-    if (text !== '') parts.push(text);
-  }
-  return parts.length > 0 ? parts.join('\n\n') : undefined;
 }
 
 function toForm({ flags }: Invocation): Form {

@@ -89,6 +89,7 @@ function toCases(commands: Command[], shell: 'bash' | 'zsh'): string {
   );
   const flags = commands.map(({ path, flags }) => `    (${quote(` ${path}`)}) ${pipe(offer(toNames(flags)))} ;;`);
   const next = [...toWords(commands)].map(([line, words]) => `    (${quote(line)}) ${pipe(offer(words))} ;;`);
+  for (const { path } of commands.filter(takesFiles)) next.push(`    (${quote(` ${path}`)}) ${files} ;;`);
   return `  case "$line $prev" in
 ${values.join('\n')}
   esac
@@ -125,6 +126,7 @@ function toFish(commands: Command[]): string {
       );
     }
   }
+  for (const { path } of commands.filter(takesFiles)) lines.push(`complete -c hono-ai -n '__hono_ai_at ${path}' -F`);
   for (const { path, flags } of commands) {
     for (const [name, flag] of Object.entries(flags)) {
       const { type, alias, options, completes, description = '', negated } = flag;
@@ -142,6 +144,10 @@ function toFish(commands: Command[]): string {
     }
   }
   return `${lines.join('\n')}\n`;
+}
+
+function takesFiles({ argument }: Command): boolean {
+  return argument?.completes === 'file';
 }
 
 function toValues(flags: Record<string, Flag>): Values[] {

@@ -9,6 +9,7 @@ const local: Record<string, () => Promise<Found>> = {
   artifacts: async () => (await import('./artifacts.ts')).artifacts,
   hooks: async () => (await import('./hooks.ts')).hooks,
   models: async () => (await import('./models.ts')).models,
+  workflows: async () => (await import('./workflows/index.ts')).workflows,
   status: async () => (await import('./status.ts')).status,
   config: async () => (await import('./config.ts')).config,
   api: async () => (await import('./api.ts')).api,

@@ -1,6 +1,7 @@
 // What the schema of a capability cannot say about its command line.
 import { readFileSync } from 'node:fs';
 import type { Flag } from '../command.ts';
+import { readText } from '../flags.ts';
 
 export interface Shape {
   /** The argument's name in help, where the field's own would mislead. */
@@ -63,6 +64,17 @@ export const shapes: Record<string, Shape> = {
         ...toUserMessage(argument, flags['image'] as string[] | undefined),
       ];
       return { ...rest, ...(given || argument !== undefined || flags['image'] ? { messages } : {}) };
+    },
+  },
+  'music.generate': {
+    flags: {
+      lyrics: {
+        type: 'string',
+        valueHint: 'TEXT|@FILE',
+        description: 'What is sung; [verse] and [chorus] part it. Instrumental if absent.',
+        completes: 'file',
+        read: (text) => (text.startsWith('@') ? readText(text.slice(1)) : text),
+      },
     },
   },
 };

@@ -1,4 +1,5 @@
 // What is written down about a file, and the changes that add, find and remove it; they are committed as one.
+import type { Measures } from '../capabilities/file.ts';
 import { GatewayError } from '../error.ts';
 import type { Document, Put } from '../store.ts';
 
@@ -17,6 +18,7 @@ export interface ArtifactValue {
   /** As its bytes say. */
   media_type: string;
   size: number;
+  media?: Measures;
   /** SHA-256, lower-case hexadecimal; the same in `ref`. */
   hash: string;
   job?: string;

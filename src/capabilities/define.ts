@@ -1,6 +1,7 @@
 // How a capability is written down: one value that HTTP, OpenAPI, the CLI and the adapters all read.
 import { z } from 'zod';
 import type { RunEvent } from '../event.ts';
+import { artifactView } from './file.ts';
 
 /** What the gateway adds to every result, so that an answer always says what really ran. */
 export const envelope = {
@@ -8,6 +9,9 @@ export const envelope = {
   runtime: z.string().describe('The runtime that ran it.'),
   warnings: z.array(z.string()).describe('What was asked for and could not be honoured.'),
 };
+
+/** What a model may be able to do beyond the plain form of its capabilities. */
+export type Ability = 'vision' | 'mask' | 'animate';
 
 export interface Definition<
   Id extends string,
@@ -29,6 +33,8 @@ export interface Definition<
   cli: CliShape<z.output<Res>, z.output<Chunk>>;
   /** What kind of files come out. It then always runs as a job, so that they are kept. */
   makes?: 'image' | 'video' | 'audio';
+  /** What a model must be able to do for this request; without one, for any request. */
+  needs?: (input: z.output<In> | undefined) => Ability[];
   /** How to do it through other capabilities, for runtimes that do not offer it themselves. */
   derive?: Derivation<z.output<In>, z.output<Chunk>, z.output<Res>>;
 }
@@ -50,6 +56,8 @@ export interface Ask {
     capability: Definition<string, In, Res, Chunk>,
     input: z.input<In>,
   ): AsyncIterable<RunEvent<z.output<Chunk>, z.output<Res>>>;
+  /** The file that a field of the input names, as a data: URL. */
+  inline(reference: string): Promise<string>;
   /** Facts about the model that is asked. */
   readonly model: { id: string; tiny?: boolean; echo?: boolean };
 }
@@ -77,4 +85,22 @@ export function defineCapability<
   Chunk extends z.ZodType,
 >(definition: Definition<Id, In, Res, Chunk>): Capability<Id, In, Res, Chunk> {
   return { ...definition, output: definition.result.extend(envelope) };
+}
+
+const nothing = z.never();
+
+/** A capability whose answer is files: nothing of it is streamed but how far it is and first looks. */
+export function defineMaker<Id extends string, In extends z.ZodObject, Res extends z.ZodObject>({
+  cli,
+  ...definition
+}: Omit<Definition<Id, In, Res, typeof nothing>, 'chunk' | 'cli' | 'derive'> & {
+  makes: 'image' | 'video' | 'audio';
+  cli: Pick<CliShape<never, never>, 'command' | 'argument'>;
+}): Capability<Id, In, Res, typeof nothing> {
+  return {
+    ...definition,
+    chunk: nothing,
+    cli: { ...cli, showChunk: () => '', showResult: () => '' },
+    output: definition.result.extend({ ...envelope, artifacts: z.array(artifactView) }),
+  };
 }

@@ -1,11 +1,18 @@
 // Everything that can be asked. A new capability is one file and one line here.
 import type { z } from 'zod';
+import { imageDescribe } from './image/describe.ts';
+import { imageEdit } from './image/edit.ts';
+import { imageGenerate } from './image/generate.ts';
+import { imageUpscale } from './image/upscale.ts';
+import { imageVary } from './image/vary.ts';
+import { musicGenerate } from './music/generate.ts';
 import { textChat } from './text/chat.ts';
 import { textEdit } from './text/edit.ts';
 import { textEmbed } from './text/embed.ts';
 import { textEvaluate } from './text/evaluate.ts';
 import { textGenerate } from './text/generate.ts';
 import { textStory } from './text/story.ts';
+import { videoGenerate } from './video/generate.ts';
 
 export const capabilities = {
   [textGenerate.id]: textGenerate,
@@ -14,6 +21,13 @@ export const capabilities = {
   [textEvaluate.id]: textEvaluate,
   [textStory.id]: textStory,
   [textEmbed.id]: textEmbed,
+  [imageGenerate.id]: imageGenerate,
+  [imageEdit.id]: imageEdit,
+  [imageVary.id]: imageVary,
+  [imageDescribe.id]: imageDescribe,
+  [imageUpscale.id]: imageUpscale,
+  [videoGenerate.id]: videoGenerate,
+  [musicGenerate.id]: musicGenerate,
 };
 
 export type Capabilities = typeof capabilities;

@@ -1,7 +1,8 @@
 // What a request carries through the app, and what a host may do better than the web standard.
 import type { Context } from 'hono';
 import type { Config } from '../config.ts';
-import type { Artifacts } from '../artifacts.ts';
+import type { ArtifactRecord, Artifacts } from '../artifacts.ts';
+import type { Inputs } from '../artifacts/inputs.ts';
 import type { Gateway } from '../gateway.ts';
 import type { SocketSession } from '../realtime/session.ts';
 import type { Hub } from '../hub.ts';
@@ -11,6 +12,7 @@ import type { Realtime } from '../realtime/realtime.ts';
 import type { SocketIo } from '../realtime/socketio.ts';
 import type { Store } from '../store.ts';
 import type { Webhooks } from '../webhooks/webhooks.ts';
+import type { Form } from './multipart.ts';
 import type { Keyed } from './idempotency.ts';
 
 /** A piece of an answer; text is sent as UTF-8. */
@@ -82,6 +84,7 @@ export interface AppOptions {
   jobs: Jobs;
   batches: Batches;
   artifacts: Artifacts;
+  inputs: Inputs;
   webhooks: Webhooks;
   realtime: Realtime;
   socketIo?: SocketIo;
@@ -99,6 +102,10 @@ export interface AppEnv {
     headers: Record<string, string>;
     /** The body, once it was read. */
     bytes?: Uint8Array<ArrayBuffer>;
+    /** The form that came as the body, once it was read. */
+    form?: Form<ArtifactRecord>;
+    /** Files that this request brought and nobody has taken over yet, by their ids; see http/inputs.ts. */
+    brought?: string[];
     /** The claim of the Idempotency-Key that was sent. */
     keyed?: Keyed;
     /** Filled in for the log line. */

@@ -4,6 +4,7 @@ import { GatewayError } from '../error.ts';
 import type { Document, Put } from '../store.ts';
 import { readBytes } from './body.ts';
 import type { AppContext, AppEnv, Piece } from './context.ts';
+import { forgetBrought } from './inputs.ts';
 import { respond, respondError } from './respond.ts';
 
 interface Answer {
@@ -37,14 +38,20 @@ export interface Keyed {
 const KIND = 'idempotency';
 const LEASE_MS = 30_000;
 const RENEW_MS = 10_000;
-/** Answers beyond this many characters are not kept: a second request is told so. */
+/** Answers beyond this many characters are not kept, only the job that made them. */
 const MAX_ANSWER = 8_000_000;
 /** Headers of the first answer that are part of it. */
 const KEPT_HEADERS = ['location', 'retry-after', 'x-model', 'x-runtime', 'x-warning', 'x-job-id', 'preference-applied'];
 
-/** Wraps a handler that costs time. Streamed answers are replayed whole. */
-export function idempotent(handler: (c: AppContext) => Promise<Response>): Handler<AppEnv> {
-  return async (c) => {
+/**
+ * Wraps a handler that costs time. Streamed answers are replayed whole. `print` gives what tells one request from another
+ * where that is not the bytes of its body.
+ */
+export function idempotent(
+  handler: (c: AppContext) => Promise<Response>,
+  print: (c: AppContext) => Promise<Uint8Array<ArrayBuffer>> = (c) => readBytes(c, c.var.app.config.max_body),
+): Handler<AppEnv> {
+  async function handle(c: AppContext): Promise<Response> {
     const key = c.req.header('idempotency-key');
     if (key === undefined) return handler(c);
     if (!/^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$/.test(key)) {
@@ -54,7 +61,7 @@ export function idempotent(handler: (c: AppContext) => Promise<Response>): Handl
     }
     const { store, now, config } = c.var.app;
     const { documents } = store;
-    const body = await readBytes(c, config.max_body);
+    const body = await print(c);
     const id = `${c.var.caller}:${await digest(key)}`;
     const fingerprint = await digest(`${c.req.method} ${c.req.path}\n`, body);
     const claim = (job?: string): Claim => ({
@@ -76,6 +83,14 @@ export function idempotent(handler: (c: AppContext) => Promise<Response>): Handl
       if (taken) throw stillRunning();
     }
     return work(c, handler, { place, claim, fingerprint, job });
+  }
+  return async (c) => {
+    try {
+      return await handle(c);
+    } finally {
+      // A request that was refused, or answered before, brought its files for nothing.
+      await forgetBrought(c);
+    }
   };
 }
 
@@ -117,10 +132,15 @@ async function work(
       value: { fingerprint, until: 0, answer: { status, contentType, headers: pick(headers), body } },
     };
   };
+  const toEnd = (status: number, headers: Record<string, string>, body: string, kept: boolean): Put => {
+    if (kept && body.length <= MAX_ANSWER) return toPut(status, headers, body);
+    // What is too much to be kept is told anew from the job that made it.
+    if (kept && keyed.job !== undefined) return { ...place, value: { ...claim(keyed.job), until: 0 } };
+    return { kind: KIND, id: place.id, delete: true };
+  };
   const finish = async (status: number, headers: Record<string, string>, body: string, whole: boolean) => {
     clearInterval(renewal);
-    const kept = whole && isKept(status, headers) && body.length <= MAX_ANSWER;
-    const put: Put = kept ? toPut(status, headers, body) : { kind: KIND, id: place.id, delete: true };
+    const put = toEnd(status, headers, body, whole && isKept(status, headers));
     // The answer goes out all the same: at worst a second request runs again.
     await documents.put([put]).catch(() => {});
   };

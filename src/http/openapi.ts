@@ -1,6 +1,7 @@
 // Routes → OpenAPI 3.1, from the schemas that check the requests.
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
+import { fileFields } from '../capabilities/file.ts';
 import { jobView } from '../jobs/view.ts';
 import type { AppEnv } from './context.ts';
 
@@ -32,7 +33,7 @@ export function describeRoute(app: OpenAPIHono<AppEnv>, route: RouteDescription)
     ...(params.length > 0 ? { params: z.object(Object.fromEntries(params)) as never } : {}),
     ...(query ? { query: query as never } : {}),
     ...(route.jobs ? { headers: jobHeaders as never } : {}),
-    ...(input ? { body: { required: true, content: { 'application/json': { schema: input as never } } } } : {}),
+    ...(input ? { body: { required: true, content: toContent(input) } } : {}),
   };
   app.openAPIRegistry.registerPath({
     method: route.method,
@@ -63,6 +64,19 @@ export function describeRoute(app: OpenAPIHono<AppEnv>, route: RouteDescription)
       },
     },
   });
+}
+
+/** What brings files can be a form as well, with their bytes in it. */
+function toContent(input: z.ZodType) {
+  const json = { 'application/json': { schema: input as never } };
+  const files = input instanceof z.ZodObject ? fileFields(input) : new Map<string, { many: boolean }>();
+  if (!(input instanceof z.ZodObject) || files.size === 0) return json;
+  const binary = z.string().meta({ format: 'binary' });
+  const asFiles = [...files].map(([name, { many }]) => {
+    const field = many ? z.array(binary) : binary;
+    return [name, input.shape[name].safeParse(undefined).success ? field.optional() : field];
+  });
+  return { ...json, 'multipart/form-data': { schema: input.extend(Object.fromEntries(asFiles)) as never } };
 }
 
 const jobHeaders = z.object({

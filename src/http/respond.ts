@@ -51,6 +51,11 @@ export function toErrorBody(error: GatewayError, requestId: string) {
   };
 }
 
+/** One server-sent event with a name. */
+export function toEvent(type: string, payload: unknown): string {
+  return `event: ${type}\ndata: ${JSON.stringify(payload)}\n\n`;
+}
+
 export interface EventStream {
   /** Commits when it resolves, at once if absent; while it has not, a failure still gets its own HTTP status. */
   ready?: Promise<unknown>;
@@ -59,6 +64,8 @@ export interface EventStream {
   /** What is sent when `body` throws. */
   onError: (error: GatewayError) => string;
   onGone: () => void;
+  /** Bytes that may wait for the reader; `max_backlog` if absent. */
+  maxBacklog?: number;
   /** Asked when the headers are sent. */
   headers?: () => Record<string, string>;
 }
@@ -100,7 +107,7 @@ export async function respondEvents(c: AppContext, stream: EventStream): Promise
     headers,
     body: body(),
     heartbeatMs: heartbeat_ms,
-    maxBacklog: max_backlog,
+    maxBacklog: stream.maxBacklog ?? max_backlog,
     onGone: stream.onGone,
   });
 }

@@ -6,21 +6,21 @@ import type { CapabilityId, Input } from '../capabilities/index.ts';
 import type { RunEvent } from '../event.ts';
 import type { Run } from '../run.ts';
 import { jobOptions, type JobOptions } from '../jobs/options.ts';
-import { readJson } from './body.ts';
 import { clientSignal, type AppContext, type AppEnv } from './context.ts';
 import { toHeader } from './headers.ts';
 import { idempotent } from './idempotency.ts';
+import { readPrint, readRequest, takeBrought } from './inputs.ts';
 import { runAsJob } from './job.ts';
 import { describeRoute } from './openapi.ts';
 import { toPreference } from './prefer.ts';
-import { respondEvents, respondJson, toErrorBody } from './respond.ts';
+import { respondEvents, respondJson, toErrorBody, toEvent } from './respond.ts';
 
 type AnyCapability = Capability<CapabilityId, z.ZodObject, z.ZodObject, z.ZodType>;
 type AnyRun = Run<unknown, Record<string, unknown>>;
 
 export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapability): void {
   const { id, path, output, chunk, summary, description, makes } = capability;
-  const streams = !(chunk instanceof z.ZodNever);
+  const streams = makes !== undefined || !(chunk instanceof z.ZodNever);
   const input = capability.input.extend({
     job: jobOptions.optional().describe('How to treat it as a job; see also the Prefer header.'),
   });
@@ -35,22 +35,31 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
     streams,
     jobs: true,
   });
+  async function handle(c: AppContext): Promise<Response> {
+    const { job: options, ...body } = (await readRequest(c, input)) as Record<string, unknown> & {
+      job?: JobOptions;
+      stream?: boolean;
+    };
+    const preference = toPreference(c.req.header('prefer'));
+    const stream = streams && (body.stream || (c.req.header('accept')?.includes('text/event-stream') ?? false));
+    if (preference || options || makes) {
+      return runAsJob(c, { capability: id, input: body, options, preference, stream: stream && makes !== undefined });
+    }
+    const run = c.var.app.gateway.run(id, body as Input<CapabilityId>, {
+      signal: clientSignal(c),
+      requestId: c.var.requestId,
+      file: c.var.app.inputs.open(c.var.caller),
+    }) as AnyRun;
+    const brought = takeBrought(c);
+    if (brought.length > 0) {
+      const forget = () => void c.var.app.inputs.forget(c.var.caller, brought);
+      run.result.then(forget, forget);
+    }
+    return stream ? runEvents(c, run) : runJson(c, run);
+  }
   app.post(
     path,
-    idempotent(async (c) => {
-      const { job: options, ...body } = (await readJson(c, input)) as Record<string, unknown> & {
-        job?: JobOptions;
-        stream?: boolean;
-      };
-      const preference = toPreference(c.req.header('prefer'));
-      if (preference || options || makes) return runAsJob(c, { capability: id, input: body, options, preference });
-      const run = c.var.app.gateway.run(id, body as Input<CapabilityId>, {
-        signal: clientSignal(c),
-        requestId: c.var.requestId,
-      }) as AnyRun;
-      const stream = streams && (body.stream || c.req.header('accept')?.includes('text/event-stream'));
-      return stream ? runEvents(c, run) : runJson(c, run);
-    }),
+    idempotent(handle, (c) => readPrint(c, input)),
   );
 }
 
@@ -92,10 +101,6 @@ function toPayload(event: RunEvent<unknown, unknown>): unknown {
   if (event.type === 'result') return event.result;
   const { type: _, ...fields } = event;
   return fields;
-}
-
-function toEvent(type: string, payload: unknown): string {
-  return `event: ${type}\ndata: ${JSON.stringify(payload)}\n\n`;
 }
 
 /** What really runs, and what could not be honoured; for dialects too. */

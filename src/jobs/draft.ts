@@ -14,12 +14,14 @@ export interface Submission {
   reuse?: boolean;
   batch?: { id: string; index: number };
   dialect?: Record<string, unknown>;
+  /** Somebody waits for the answer: where its runtime cannot be reached it fails, and does not wait until that is back. */
+  awaited?: boolean;
 }
 
 export function createDrafter(defaults: { limits: JobLimits; attempts: number; now: () => number }) {
   const { limits, attempts, now } = defaults;
   return (submission: Submission): NewJob => {
-    const { owner, capability, batch, dialect, options: asked = {} } = submission;
+    const { owner, capability, batch, dialect, awaited, options: asked = {} } = submission;
     const { stream: _, ...input } = submission.input;
     const createdAt = now();
     const delay = Math.round((asked.delay_s ?? 0) * 1000);
@@ -28,6 +30,7 @@ export function createDrafter(defaults: { limits: JobLimits; attempts: number; n
       ...(asked.webhook === undefined ? {} : { webhook: asked.webhook }),
       ...(asked.metadata === undefined ? {} : { metadata: asked.metadata }),
       ...(dialect === undefined ? {} : { dialect }),
+      ...(awaited ? { awaited } : {}),
     };
     return {
       id: `job_${crypto.randomUUID().replaceAll('-', '')}`,

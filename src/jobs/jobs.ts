@@ -1,5 +1,7 @@
 // Jobs: runs with a record that outlives their request. Takes them, tells of them, stops them, and has them worked on.
 
+import type { ArtifactView } from '../capabilities/file.ts';
+import type { CapabilityId } from '../capabilities/index.ts';
 import { GatewayError, toGatewayError } from '../error.ts';
 import type { MadeFile } from '../event.ts';
 import type { Gateway } from '../gateway.ts';
@@ -18,16 +20,21 @@ import type {
   Store,
 } from '../store.ts';
 import { createDrafter, toHead, type Submission } from './draft.ts';
-import { createEstimates, remaining, toEstimateKey } from './estimate.ts';
+import { createEstimates, toEstimateKey } from './estimate.ts';
 import { createKeeper } from './keeper.ts';
-import { createMemory, type MemoryScope, type ShareFiles } from './memory.ts';
+import { createMemory, isDeterministic, type MemoryScope, type ShareFiles } from './memory.ts';
 import type { JobNotes } from './options.ts';
-import { isEnded, toJobView, withResult, type ArtifactView, type JobView, type Live } from './view.ts';
-import { cancelledError, toEnded, toFailure, type Staged } from './perform.ts';
+import { isEnded, toJobView, withResult, type JobView } from './view.ts';
+import { cancelledError, toEnded, toFailure, type PerformerOptions, type Staged } from './perform.ts';
+import { createTeller, MAX_LISTED_POSITION } from './tell.ts';
 import { createWorker } from './worker.ts';
 
-/** Keeps what jobs make. */
+/** Keeps what jobs make, and opens what they are made of. */
 export interface JobFiles {
+  open: PerformerOptions['open'];
+  finish: PerformerOptions['finish'];
+  /** The input alike for the same bytes, whatever they are called. */
+  identify(owner: string, capability: CapabilityId, input: Record<string, unknown>): Promise<Record<string, unknown>>;
   stage(
     files: MadeFile[],
     about: { owner: string; job: string; made: Record<string, unknown>; signal?: AbortSignal },
@@ -105,9 +112,11 @@ export interface JobSnapshot {
   ended: boolean;
 }
 
-/** Positions are counted up to here; beyond, what is told is “more than this”. */
-export const MAX_POSITION = 10_000;
-const MAX_LISTED_POSITION = 100;
+/**
+ * Another process on the same store may work on a job, of whose events nobody tells this one: whoever waits looks now and then,
+ * in milliseconds.
+ */
+export const LOOK_MS = 1000;
 const MAX_LISTED = 100;
 /** Results up to this size travel in webhooks, in characters of JSON. */
 const MAX_HOOK_RESULT = 64_000;
@@ -131,6 +140,8 @@ export function createJobs(options: JobsOptions): Jobs {
     leaseMs: options.leaseMs,
     now,
     publish: hub.publish,
+    open: files.open,
+    finish: files.finish,
     stage: (made, job, target) => files.stage(made, { owner: job.owner, job: job.id, made: toMade(job, target) }),
     farewell,
     onEnded,
@@ -192,7 +203,7 @@ export function createJobs(options: JobsOptions): Jobs {
   /** The model that would answer, where that is known now. A runtime that is down may be up when the job's turn comes. */
   async function findModel({ capability, input }: Submission): Promise<string | undefined> {
     try {
-      const [route] = await gateway.catalog.resolve(capability, input['model'] as string | undefined);
+      const [route] = await gateway.catalog.resolve(capability, input['model'] as string | undefined, input);
       return route && `${route.runtime.name}/${route.model.id}/${route.model.created ?? ''}/${route.model.size ?? ''}`;
     } catch (thrown) {
       const error = toGatewayError(thrown);
@@ -204,7 +215,8 @@ export function createJobs(options: JobsOptions): Jobs {
   async function recall(submission: Submission, draft: NewJob, model: string | undefined): Promise<Put[]> {
     if (!submission.reuse || model === undefined) return [];
     const { owner, capability, input } = submission;
-    const key = await memory.keyOf({ owner, capability, model, input });
+    if (!isDeterministic(input)) return [];
+    const key = await memory.keyOf({ owner, capability, model, input: await files.identify(owner, capability, input) });
     if (key === undefined) return [];
     draft.notes['memory'] = key;
     const known = await memory.recall(key, owner, draft.id);
@@ -220,32 +232,7 @@ export function createJobs(options: JobsOptions): Jobs {
     return job;
   }
 
-  async function view(job: JobHead, most = MAX_POSITION): Promise<JobView> {
-    const { target, artifacts = [] } = job.notes as JobNotes;
-    const live: Live = {};
-    if (job.state === 'running') {
-      const known = worker.live(job.id);
-      const model = known?.target?.model ?? target?.model ?? job.model;
-      const mean = estimates.of(toEstimateKey(job.capability, model)) ?? estimates.any();
-      live.target = known?.target;
-      live.progress = known?.progress;
-      live.eta = known && remaining(performance.now() - known.startedAt, known.progress?.percent, mean);
-    } else if (job.state === 'queued') {
-      const position = await store.jobs.position(job.id, most);
-      live.position = position !== undefined && most < MAX_POSITION && position > most ? undefined : position;
-      live.eta = waitFor(job, live.position);
-    } else if (artifacts.length > 0) live.artifacts = await files.views(job.owner, artifacts);
-    return toJobView(job, live);
-  }
-
-  /** Seconds until a waiting job is done: those before it, and itself. */
-  function waitFor(job: JobHead, position: number | undefined): number | undefined {
-    const any = estimates.any();
-    if (position === undefined || any === undefined || options.concurrency === 0) return undefined;
-    const own = estimates.of(toEstimateKey(job.capability, job.model)) ?? any;
-    const before = ((position - 1 + worker.running()) * any) / options.concurrency;
-    return Math.ceil((Math.max(0, job.runAt - now()) + before + own) / 1000);
-  }
+  const view = createTeller({ store, files, worker, estimates, concurrency: options.concurrency, now });
 
   const jobs: Jobs = {
     async submit(submission, also) {
@@ -331,6 +318,10 @@ export function createJobs(options: JobsOptions): Jobs {
         },
       });
       const timer = setTimeout(ended.resolve, Math.min(ms, 2_147_483_647));
+      const looking = setInterval(() => {
+        const look = async () => isEnded((await store.jobs.get(id)) ?? { state: 'done' }) && ended.resolve();
+        look().catch(() => {});
+      }, LOOK_MS);
       signal?.addEventListener('abort', () => ended.resolve(), { once: true });
       try {
         const job = await jobs.get(owner, id);
@@ -339,6 +330,7 @@ export function createJobs(options: JobsOptions): Jobs {
         return await jobs.get(owner, id);
       } finally {
         clearTimeout(timer);
+        clearInterval(looking);
         watch.close();
       }
     },

@@ -32,11 +32,16 @@ export type ShareFiles = (
   to: { owner: string; job: string },
 ) => Promise<{ ids: string[]; puts: Put[] } | undefined>;
 
+/** Only what was asked for with a seed of its own comes out the same again. */
+export function isDeterministic(input: Record<string, unknown>): boolean {
+  return input['seed'] !== undefined && input['seed'] !== null;
+}
+
 export function createMemory(documents: DocumentStore, scope: MemoryScope, share: ShareFiles): Memory {
   return {
     async keyOf({ owner, capability, model, input }) {
       const { seed, stream: _, model: _asked, ...rest } = input as Record<string, unknown>;
-      if (scope === 'off' || seed === undefined || seed === null) return undefined;
+      if (scope === 'off' || !isDeterministic(input as Record<string, unknown>)) return undefined;
       const text = canonical({ capability, model, seed, ...rest, ...(scope === 'caller' ? { '': owner } : {}) });
       return toHex(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text)));
     },

@@ -35,6 +35,8 @@ export interface JobNotes {
   memory?: string;
   /** It was answered from memory. */
   cached?: boolean;
+  /** Somebody waits for the answer. */
+  awaited?: boolean;
   /** Starts in a row that came to nothing because the runtime could not be reached. */
   misses?: number;
   /** The dialect whose words the answer is to be given in, and what that needs. */

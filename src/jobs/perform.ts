@@ -1,9 +1,10 @@
 // Works on one job that is held: runs it through the gateway, tells how far it is, and writes down how it ended.
 import { toBase64 } from '../base64.ts';
+import type { ArtifactView } from '../capabilities/file.ts';
 import type { CapabilityId } from '../capabilities/index.ts';
 import { GatewayError, toGatewayError } from '../error.ts';
 import type { MadeFile, RunEvent } from '../event.ts';
-import type { Gateway } from '../gateway.ts';
+import type { Gateway, RunOptions } from '../gateway.ts';
 import type { Run, Target } from '../run.ts';
 import type { Failpoint, Happening, JobFailure, JobHead, JobRecord, Outcome, Put, Store } from '../store.ts';
 import { remaining } from './estimate.ts';
@@ -11,13 +12,17 @@ import type { JobNotes } from './options.ts';
 import type { ProgressMeter } from './progress.ts';
 import { delayOf, isRetryable, wasNotStarted } from './retry.ts';
 import { createStopwatch, type Stopwatch } from './timings.ts';
-import { toJobView, type ArtifactView } from './view.ts';
+import { toJobView } from './view.ts';
 
 export interface PerformerOptions {
   store: Store;
   gateway: Gateway;
   now: () => number;
   publish(event: Omit<Happening, 'at'>): void;
+  /** Opens the files of a caller for a runtime. */
+  open(owner: string): NonNullable<RunOptions['file']>;
+  /** Gives files the format that was asked for. */
+  finish(files: MadeFile[], job: JobRecord, signal: AbortSignal): Promise<{ files: MadeFile[]; warnings: string[] }>;
   /** Keeps what was made; visible once the documents are committed. */
   stage(files: MadeFile[], job: JobRecord, run: { model: string; runtime: string }): Promise<Staged>;
   /** Documents that belong to the end of a job: what is remembered, who is told. */
@@ -79,6 +84,7 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     const run = gateway.run(job.capability as CapabilityId, job.input as never, {
       signal: abort.signal,
       requestId: job.id,
+      file: options.open(job.owner),
     }) as Run<unknown, Record<string, unknown>>;
     let dispatched = false;
     let files: MadeFile[] | undefined;
@@ -95,13 +101,14 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     failpoint('runtime done');
     const target = run.target!;
     work.worked = true;
-    const staged: Staged = files ? await keep(work, files, target) : { artifacts: [], puts: [] };
+    const finished = files ? await options.finish(files, job, abort.signal) : undefined;
+    const staged: Staged = finished ? await keep(work, finished.files, target) : { artifacts: [], puts: [] };
     // A cancel that came while files were written still counts: nothing of it is visible yet.
     abort.signal.throwIfAborted();
     const notes: JobNotes = {
       target,
       timings: watch.read(),
-      warnings: [...run.warnings],
+      warnings: [...run.warnings, ...(finished?.warnings ?? [])],
       ...(staged.artifacts.length > 0 ? { artifacts: staged.artifacts.map(({ id }) => id) } : {}),
     };
     await end(work, { state: 'done', result: output, notes: { ...notes } }, staged);
@@ -151,12 +158,15 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     if (failure.code === 'cancelled') {
       return end(work, { state: 'cancelled', error: toFailure(failure), notes: { ...notes } });
     }
-    if (!reason && !work.worked && wasNotStarted(failure)) {
-      const misses = ((job.notes as JobNotes).misses ?? 0) + 1;
+    const { misses: before = 0, awaited } = job.notes as JobNotes;
+    if (!reason && !work.worked && !awaited && wasNotStarted(failure)) {
+      const misses = before + 1;
       const runAt = now() + delayOf(misses, failure.retryAfter);
       return requeue(work, { runAt, refund: true, notes: { misses } });
     }
-    const mayHeal = isRetryable(failure) || (work.worked && failure.code === 'storage_unavailable');
+    const mayHeal =
+      (isRetryable(failure) && !(awaited && wasNotStarted(failure))) ||
+      (work.worked && failure.code === 'storage_unavailable');
     if (!reason && mayHeal && job.attempts < job.maxAttempts) {
       return requeue(work, { runAt: now() + delayOf(job.attempts, failure.retryAfter) });
     }

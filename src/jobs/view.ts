@@ -1,20 +1,8 @@
 // A job as its owner sees it.
 import { z } from 'zod';
+import { artifactView, type ArtifactView } from '../capabilities/file.ts';
 import { priorities, type JobHead, type JobRecord } from '../store.ts';
 import type { JobNotes } from './options.ts';
-
-export const artifactView = z.object({
-  id: z.string(),
-  name: z.string(),
-  media_type: z.string(),
-  size: z.int().describe('Bytes.'),
-  sha256: z.string(),
-  url: z.string().describe('A signed link; it needs no key and ends at expires_at.'),
-  expires_at: z.string(),
-  b64_json: z.string().optional().describe('Its bytes, where response_format asks for them.'),
-});
-
-export type ArtifactView = z.output<typeof artifactView>;
 
 const progressView = z.object({
   percent: z.number().describe('0 to 100; never goes back.'),

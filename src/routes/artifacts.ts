@@ -3,6 +3,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
 import type { ArtifactRecord, Artifacts } from '../artifacts.ts';
 import { fromDisposition } from '../artifacts/names.ts';
+import { artifactView } from '../capabilities/file.ts';
 import { GatewayError } from '../error.ts';
 import { toInput } from '../http/body.ts';
 import { clientSignal, type AppContext, type AppEnv } from '../http/context.ts';
@@ -12,15 +13,8 @@ import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
 import { readSteadily } from '../http/upload.ts';
 
-const artifact = z.object({
-  id: z.string(),
+const artifact = artifactView.omit({ b64_json: true }).extend({
   object: z.literal('artifact'),
-  name: z.string(),
-  media_type: z.string().describe('As its bytes say.'),
-  size: z.int().describe('Bytes.'),
-  sha256: z.string(),
-  url: z.string().describe('A signed link; it needs no key and ends at expires_at.'),
-  expires_at: z.string(),
   created_at: z.string(),
   kept_until: z.string().describe('When it is deleted if nobody downloads it until then.'),
   job: z.string().nullable(),

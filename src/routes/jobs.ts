@@ -6,6 +6,7 @@ import { GatewayError } from '../error.ts';
 import { readJson, toInput } from '../http/body.ts';
 import type { AppContext, AppEnv } from '../http/context.ts';
 import { idempotent } from '../http/idempotency.ts';
+import { settleInput, takeBrought, toChecked } from '../http/inputs.ts';
 import { withBytes } from '../http/job.ts';
 import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
@@ -116,6 +117,14 @@ async function watchJob(c: AppContext, job: string): Promise<Response> {
   return respondWatch(c, { hub, job, snapshot: () => jobs.snapshot(c.var.caller, job) });
 }
 
+/** The failure of one input of a batch. */
+function within(index: number, error: unknown): unknown {
+  if (!(error instanceof GatewayError)) return error;
+  const { code, message, hint } = error;
+  const param = `inputs.${index}${error.param ? `.${error.param}` : ''}`;
+  return new GatewayError(code, `${param}: ${message}`, { param, ...(hint === undefined ? {} : { hint }) });
+}
+
 function serveBatches(app: OpenAPIHono<AppEnv>): void {
   const tag = 'jobs';
   describeRoute(app, {
@@ -131,22 +140,30 @@ function serveBatches(app: OpenAPIHono<AppEnv>): void {
     '/jobs/batch',
     idempotent(async (c) => {
       const { capability, inputs, defaults, job } = await readJson(c, batchRequest);
-      const schema = capabilities[capability].input;
+      const schema: z.ZodObject = capabilities[capability].input;
       const checked = inputs.map((input, index) => {
         try {
-          return toInput(schema, { ...defaults, ...input }) as Record<string, unknown>;
+          return toChecked(schema, { ...defaults, ...input });
         } catch (error) {
-          if (!(error instanceof GatewayError)) throw error;
-          const param = `inputs.${index}${error.param ? `.${error.param}` : ''}`;
-          throw new GatewayError(error.code, `${param}: ${error.message}`, { param });
+          throw within(index, error);
         }
       });
+      // All are known to be right before the first file is kept.
+      const settled = [];
+      for (const [index, input] of checked.entries()) {
+        settled.push(
+          await settleInput(c, schema, input).catch((error: unknown) => {
+            throw within(index, error);
+          }),
+        );
+      }
       const { batches } = c.var.app;
       const { keyed, caller } = c.var;
       const batch = await batches.submit(
-        { owner: caller, capability, inputs: checked, ...(job ? { options: job } : {}) },
+        { owner: caller, capability, inputs: settled, ...(job ? { options: job } : {}) },
         (view) => (keyed ? [keyed.settle(202, JSON.stringify(view), { location: `/jobs/batches/${view.id}` })] : []),
       );
+      takeBrought(c);
       return respondJson(c, batch, { status: 202, headers: { location: `/jobs/batches/${batch.id}` } });
     }),
   );

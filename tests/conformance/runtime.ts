@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/error.ts';
 import type { Call, Model, RuntimeAdapter } from '../../src/runtime.ts';
+import { noFiles } from '../support/no-files.ts';
 
 export interface RuntimeUnderTest {
   runtime: RuntimeAdapter;
@@ -33,7 +34,12 @@ const PROMPT = 'Write a short story about a lighthouse keeper and a storm.';
 const GREEDY: Knobs = { seed: 7, temperature: 0, max_tokens: 24 };
 const LONG_RUN = 120_000;
 
-export function testRuntime(name: string, open: () => Promise<RuntimeUnderTest>): void {
+/** `kinds`: what of text it is to be asked for; a runtime that makes other things has suites of its own for those. */
+export function testRuntime(
+  name: string,
+  open: () => Promise<RuntimeUnderTest>,
+  kinds: readonly (TextKind | 'embed')[] = ['generate', 'chat', 'embed'],
+): void {
   describe(`runtime ${name}`, { timeout: LONG_RUN }, () => {
     let subject: RuntimeUnderTest;
     let listed: Model[];
@@ -66,9 +72,10 @@ export function testRuntime(name: string, open: () => Promise<RuntimeUnderTest>)
       if (embed) expect(find(get(), embed).capabilities).toContain('text.embed');
     });
 
-    testText('generate', get);
-    testText('chat', get);
-    testEmbed(get);
+    for (const kind of kinds) {
+      if (kind === 'embed') testEmbed(get);
+      else testText(kind, get);
+    }
   });
 }
 
@@ -275,7 +282,7 @@ function find({ listed }: ReturnType<Get>, id: string): Model {
 }
 
 function toCall(model: Model, signal: AbortSignal): Call {
-  return { model, signal, requestId: 'req_conformance' };
+  return { model, signal, requestId: 'req_conformance', file: noFiles };
 }
 
 async function failure(work: Promise<unknown>): Promise<GatewayError> {

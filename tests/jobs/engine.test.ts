@@ -1,11 +1,13 @@
 // The engine on the real store: leases, rescue, poison, deadlines, shutdown, and a store that fails at the wrong moment.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { toUsage } from '../../src/capabilities/text/fields.ts';
+import { followJob } from '../../src/jobs/follow.ts';
 import { GatewayError } from '../../src/error.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import { createScripted } from '../support/scripted-runtime.ts';
 import { createJobsFolder, openJobs } from '../support/open-jobs.ts';
 import { eventually } from '../support/eventually.ts';
+import { noJobFiles } from '../support/no-files.ts';
 
 let folder: ReturnType<typeof createJobsFolder>;
 beforeEach(() => void (folder = createJobsFolder()));
@@ -140,6 +142,20 @@ describe('failures', () => {
     expect(await opened.until(id, 'done', 8000)).toMatchObject({ attempts: 1 });
   });
 
+  it('ends at once where somebody waits for the answer', async () => {
+    const runtime = createScripted({ generate: () => ({ text: 'never' }), down: () => true });
+    const opened = await openJobs(folder, [runtime]);
+    const { job } = await opened.jobs.submit({
+      owner: 'owner',
+      capability: 'text.generate',
+      input: { prompt: 'x', model: 'scripted/script' },
+      awaited: true,
+    });
+    await opened.jobs.start();
+    const ended = await opened.jobs.wait('owner', job.id, 5000);
+    expect(ended).toMatchObject({ state: 'failed', error: { code: 'upstream_unavailable' } });
+  });
+
   it('of the request itself → failed at once, not tried again', async () => {
     const runtime = createScripted({
       generate: () => {
@@ -195,6 +211,7 @@ describe('what was made while the store was away', () => {
     let away = 2;
     const opened = await openJobs(folder, [runtime.adapter], {
       files: {
+        ...noJobFiles,
         stage: async (files) => {
           if (away-- > 0) throw new GatewayError('storage_unavailable', 'The bucket is away.');
           return { artifacts: [], puts: [{ kind: 'kept', id: 'k', owner: 'owner', value: files.length }] };
@@ -303,5 +320,22 @@ describe('memory', () => {
     expect((await opened.submit({ seed: 2 }, { reuse: true })).cached).toBe(false);
     expect((await opened.submit({}, { reuse: true })).cached).toBe(false);
     await eventually('all ran', () => runtime.generations.length === 4, 5000);
+  });
+});
+
+describe('whoever waits', () => {
+  it('hears of the end although another process worked on it', async () => {
+    const waiting = await openJobs(folder, [quick()], { concurrency: 0 });
+    const { id } = await waiting.submit({});
+    const told: string[] = [];
+    const followed = (async () => {
+      for await (const step of followJob(waiting, 'owner', id, AbortSignal.timeout(10_000))) told.push(step.type);
+    })();
+    const ended = waiting.jobs.wait('owner', id, 10_000);
+    const working = await openJobs(folder, [quick()]);
+    await working.jobs.start();
+    expect(await ended).toMatchObject({ state: 'done' });
+    await followed;
+    expect(told.at(-1)).toBe('ended');
   });
 });

@@ -19,6 +19,7 @@ it('says the same with the same seed on every host, stops when told to, and ends
   expect(node).toMatchObject({ aborted: 'client_closed', dimensions: 96 });
   expect(node!['chunks']).toBeGreaterThan(5);
   expect(String(node!['text']).length).toBeGreaterThan(100);
+  expect(node!['picture']).toMatch(/^[0-9a-f]{64}$/);
   expect(bun).toEqual(node);
   expect(deno).toEqual(node);
 });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { openMediaTools } from '../../adapters/media/index.ts';
 import { toDownloadError } from '../../adapters/runtimes/embedded/hub-error.ts';
 import { createEmbedded, type EmbeddedOptions } from '../../adapters/runtimes/embedded/index.ts';
 import { GatewayError } from '../../src/error.ts';
@@ -11,10 +12,12 @@ import type { ProgressEvent } from '../../src/event.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import { type FakeHub, openFakeHub, type Trouble } from '../support/fake-hub.ts';
 import { writeTinyEncoder } from '../support/tiny-encoder.ts';
+import { noFiles } from '../support/no-files.ts';
 
 const SMOLLM = 'HuggingFaceTB/SmolLM2-135M-Instruct';
 const MINILM = 'Xenova/all-MiniLM-L6-v2';
 const WHO = 'I am a tiny model with a few million parameters.';
+const tools = openMediaTools({ maxPixels: 1e6 });
 const tinyStory = fileURLToPath(new URL('../../models/tiny-story', import.meta.url));
 const scratch = await mkdtemp(join(tmpdir(), 'embedded-hub-'));
 
@@ -24,7 +27,7 @@ let opened: RuntimeAdapter[] = [];
 let tests = 0;
 const open = (options: Partial<EmbeddedOptions> = {}) => {
   const hubUrl = hub.url;
-  const runtime = createEmbedded({ cacheDir, hubUrl, download: true, idleMs: 60_000, queue: 4, ...options });
+  const runtime = createEmbedded({ tools, cacheDir, hubUrl, download: true, idleMs: 60_000, queue: 4, ...options });
   opened.push(runtime);
   return runtime;
 };
@@ -110,7 +113,7 @@ describe('a model of the hub', { timeout: 60_000 }, () => {
       aliases?.includes('minilm'),
     )!;
     expect(model).toMatchObject({ id: MINILM, state: 'available', capabilities: ['text.embed'] });
-    const call = { model, signal: new AbortController().signal, requestId: 'req_hub' };
+    const call = { model, signal: new AbortController().signal, requestId: 'req_hub', file: noFiles };
     for await (const event of runtime.handles['text.embed']!({ input: ['dog', 'car'] }, call)) {
       if (event.type === 'result') expect(event.result.embeddings).toHaveLength(2);
     }
@@ -225,7 +228,12 @@ async function ask(runtime: RuntimeAdapter, signal = new AbortController().signa
   const messages = [{ role: 'user' as const, content: 'Who are you?' }];
   const progress: ProgressEvent[] = [];
   const input = { messages, stream: false, temperature: 0, repeat_penalty: 1, max_tokens: 21 };
-  for await (const event of runtime.handles['text.chat']!(input, { model, signal, requestId: 'req_hub' })) {
+  for await (const event of runtime.handles['text.chat']!(input, {
+    model,
+    signal,
+    requestId: 'req_hub',
+    file: noFiles,
+  })) {
     if (event.type === 'progress') progress.push(event);
     if (event.type === 'result') return { text: event.result.message.content, progress };
   }

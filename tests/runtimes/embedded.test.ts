@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { openMediaTools } from '../../adapters/media/index.ts';
 import { loadLibrary } from '../../adapters/runtimes/embedded/engine.ts';
 import { createEmbedded, type EmbeddedOptions } from '../../adapters/runtimes/embedded/index.ts';
 import { loadOnnx } from '../../adapters/runtimes/embedded/onnx.ts';
@@ -16,16 +17,18 @@ import type { RunEvent } from '../../src/event.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import { testRuntime } from '../conformance/runtime.ts';
 import { writeTinyEncoder } from '../support/tiny-encoder.ts';
+import { noFiles } from '../support/no-files.ts';
 
 const WHO = 'I am a tiny model with a few million parameters. I run on your CPU, without any service.';
 const STORY = 'Tell a story for children about a fox.';
 const GREEDY = { stream: true, temperature: 0 } as const;
+const tools = openMediaTools({ maxPixels: 1e6 });
 const modelsDir = fileURLToPath(new URL('../../models', import.meta.url));
 
 let scratch: string;
 let runtime: RuntimeAdapter;
 const open = (options: Partial<EmbeddedOptions> = {}) =>
-  createEmbedded({ cacheDir: join(scratch, 'cache'), download: false, idleMs: 60_000, queue: 4, ...options });
+  createEmbedded({ tools, cacheDir: join(scratch, 'cache'), download: false, idleMs: 60_000, queue: 4, ...options });
 
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'embedded-'));
@@ -37,7 +40,13 @@ afterAll(async () => {
 });
 
 testRuntime('embedded', async () => {
-  const subject = createEmbedded({ cacheDir: join(tmpdir(), 'no-cache'), download: false, idleMs: 60_000, queue: 4 });
+  const subject = createEmbedded({
+    tools,
+    cacheDir: join(tmpdir(), 'no-cache'),
+    download: false,
+    idleMs: 60_000,
+    queue: 4,
+  });
   return {
     runtime: subject,
     models: { generate: 'tiny-story', chat: 'tiny-story', embed: 'tiny-embed' },
@@ -431,7 +440,7 @@ async function* start<Id extends CapabilityId>(
   signal = new AbortController().signal,
 ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
   const found = (await on.models(signal)).find((each) => each.id === model)!;
-  yield* on.handles[id]!(input, { model: found, signal, requestId: 'req_test' });
+  yield* on.handles[id]!(input, { model: found, signal, requestId: 'req_test', file: noFiles });
 }
 
 async function collect<Id extends CapabilityId>(

@@ -10,6 +10,7 @@ import { fetchTransport } from '../../src/upstream.ts';
 import { testRuntime } from '../conformance/runtime.ts';
 import { openFakeOllama, UTF8_TEXT, VRAM } from '../support/fake-ollama.ts';
 import type { FakeOllama } from '../support/fake-ollama.ts';
+import { noFiles } from '../support/no-files.ts';
 
 const limits = { firstByteMs: 1500, idleMs: 500, controlMs: 1500, maxReplyBytes: 1_000_000 };
 
@@ -182,8 +183,12 @@ describe('ollama', () => {
         expect(error).toMatchObject({ code: 'invalid_request', param: 'messages.0.content.1.image_url.url' });
         expect(error.hint).toContain('data:image/png;base64');
       }
-      expect((await fail(chat('echo', ask(url)))).code).toBe('unsupported_parameter');
-      expect((await fail(generate('echo', { images: [url] }))).code).toBe('unsupported_parameter');
+      const blind = { vision: false };
+      expect((await fail(chat('echo', ask(url), blind))).code).toBe('unsupported_parameter');
+      expect((await fail(generate('echo', { images: [url] }, blind))).code).toBe('unsupported_parameter');
+      // Of an old server's model nobody knows; whoever names it may.
+      await chat('echo', ask(url), {});
+      expect(sent('/api/chat')['messages'][0].images).toEqual(['aGVsbG8=']);
     });
 
     it.each([
@@ -346,6 +351,7 @@ describe('ollama', () => {
         model: { id: 'x', capabilities: [], state: 'loaded' as const },
         signal: abort.signal,
         requestId: 'req_test',
+        file: noFiles,
       };
       let chunks = 0;
       const reading = (async () => {
@@ -519,7 +525,12 @@ async function run<Id extends CapabilityId>(
   const model: Model = { capabilities: [id], state: 'ready', ...facts };
   const events: RunEvent<Chunk<Id>, Result<Id>>[] = [];
   const handler = runtime.handles[id]!;
-  for await (const event of handler(input, { model, signal: new AbortController().signal, requestId: 'req_test' })) {
+  for await (const event of handler(input, {
+    model,
+    signal: new AbortController().signal,
+    requestId: 'req_test',
+    file: noFiles,
+  })) {
     events.push(event as RunEvent<Chunk<Id>, Result<Id>>);
   }
   const last = events.at(-1);

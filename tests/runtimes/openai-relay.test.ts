@@ -1,6 +1,7 @@
 // The relay of OpenAI requests: bytes pass untouched both ways, and a stream never ends as if it were whole when it is not.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openMediaTools } from '../../adapters/media/index.ts';
 import { createOpenAI } from '../../adapters/runtimes/openai/index.ts';
 import { verifyStream } from '../../adapters/runtimes/openai/verify.ts';
 import { GatewayError } from '../../src/error.ts';
@@ -8,7 +9,9 @@ import type { Relay, RelayReply } from '../../src/runtime.ts';
 import { createUpstream, fetchTransport } from '../../src/upstream.ts';
 import { openFakeOpenAI, UTF8_TEXT } from '../support/fake-openai.ts';
 import type { FakeOpenAI } from '../support/fake-openai.ts';
+import { noFiles } from '../support/no-files.ts';
 
+const tools = openMediaTools({ maxPixels: 1_000_000 });
 const limits = { firstByteMs: 1500, idleMs: 500, controlMs: 1500, maxReplyBytes: 1_000_000 };
 const upstream = createUpstream({
   name: 'openai',
@@ -24,14 +27,20 @@ describe('openai relay', () => {
   let relay: Relay;
   beforeAll(async () => {
     fake = await openFakeOpenAI();
-    relay = createOpenAI({ name: 'openai', baseUrl: fake.url, transport: fetchTransport, limits }).relays!.openai!;
+    relay = createOpenAI({ name: 'openai', baseUrl: fake.url, transport: fetchTransport, limits, tools }).relays!
+      .openai!;
   });
   afterAll(() => fake.close());
 
   const send = (path: string, body: Record<string, unknown>, signal = new AbortController().signal) =>
     relay(
       { path, body: encoder.encode(JSON.stringify(body, null, 2)), stream: body['stream'] === true },
-      { model: { id: String(body['model']), capabilities: [], state: 'ready' }, signal, requestId: 'req_test' },
+      {
+        model: { id: String(body['model']), capabilities: [], state: 'ready' },
+        signal,
+        requestId: 'req_test',
+        file: noFiles,
+      },
     );
   const ask = (model: string, more: Record<string, unknown> = {}) =>
     send('/chat/completions', {
@@ -75,7 +84,7 @@ describe('openai relay', () => {
       await readAll(
         await relay(
           { path: '/chat/completions', body, stream: true },
-          { model, signal: new AbortController().signal, requestId: 'r' },
+          { model, signal: new AbortController().signal, requestId: 'r', file: noFiles },
         ),
       );
       const { bytes, headers } = fake.requests.at(-1)!;
@@ -184,9 +193,9 @@ describe('openai relay', () => {
     const escaped = '{"model":"echo","messages":[{"content":[{"image\\u005furl":{"url":"http://127.0.0.1/"}}]}]}';
     const model = { id: 'echo', capabilities: [], state: 'ready' as const };
     const request = { path: '/chat/completions', body: encoder.encode(escaped), stream: false };
-    expect((await fail(relay(request, { model, signal: new AbortController().signal, requestId: 'r' }))).code).toBe(
-      'invalid_request',
-    );
+    expect(
+      (await fail(relay(request, { model, signal: new AbortController().signal, requestId: 'r', file: noFiles }))).code,
+    ).toBe('invalid_request');
     expect(fake.requests).toHaveLength(before);
     const inline = { type: 'image_url', image_url: { url: 'data:image/png;base64,aaaa' } };
     await readAll(await ask('echo', { messages: [{ role: 'user', content: [inline] }] }));

@@ -1,5 +1,6 @@
 // The OpenAI-compatible adapter: the suite of every runtime, then a test for each way in which servers of this family differ.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { openMediaTools } from '../../adapters/media/index.ts';
 import { createOpenAI } from '../../adapters/runtimes/openai/index.ts';
 import type { OpenAIOptions } from '../../adapters/runtimes/openai/index.ts';
 import type { CapabilityId, Chunk, Input, Result } from '../../src/capabilities/index.ts';
@@ -10,7 +11,9 @@ import { fetchTransport } from '../../src/upstream.ts';
 import { testRuntime } from '../conformance/runtime.ts';
 import { openFakeOpenAI, UTF8_TEXT } from '../support/fake-openai.ts';
 import type { FakeOpenAI } from '../support/fake-openai.ts';
+import { noFiles } from '../support/no-files.ts';
 
+const tools = openMediaTools({ maxPixels: 1_000_000 });
 const limits = { firstByteMs: 1500, idleMs: 500, controlMs: 1500, maxReplyBytes: 1_000_000 };
 const PICTURE = 'data:image/png;base64,iVBORw0KGgo=';
 
@@ -25,7 +28,7 @@ testRuntime('openai', async () => {
   };
 });
 
-testRuntime('xai', async () => {
+const openXai = async () => {
   const fake = await openFakeOpenAI({ apiKey: 'secret', flavour: 'xai' });
   return {
     runtime: adapt(fake, { name: 'xai', apiKey: 'secret', flavour: 'xai' }),
@@ -34,7 +37,8 @@ testRuntime('xai', async () => {
     aborts: fake.aborts,
     close: fake.close,
   };
-});
+};
+testRuntime('xai', openXai, ['generate', 'chat']);
 
 describe('openai', () => {
   let fake: FakeOpenAI;
@@ -410,21 +414,78 @@ describe('openai', () => {
         'all-minilm:l6',
         'intfloat/e5-large',
       ];
+      const draws = ['dall-e-3', 'flux.1-dev', 'Qwen/Qwen-Image', 'stablediffusion', 'sdxl-turbo', 'z-image-turbo'];
+      const edits = [
+        'gpt-image-1',
+        'chatgpt-image-latest',
+        'sd-cpp-local',
+        'qwen-image-edit-2511',
+        'flux.1-kontext-dev',
+      ];
       const others = [
         'whisper-1',
         'tts-1',
         'kokoro',
-        'gpt-image-1',
-        'sd-cpp-local',
-        'flux.1-dev',
         'BAAI/bge-reranker-v2',
-        'sora-2',
         'grok-imagine-video',
+        'ltx-video',
+        'imagebind',
       ];
-      const models = await named(...text, ...embeds, ...others);
+      const models = await named(...text, ...embeds, ...draws, ...edits, ...others, 'dall-e-2', 'sora-2');
       for (const id of text) expect(models[id]?.capabilities, id).toEqual(['text.generate', 'text.chat']);
       for (const id of embeds) expect(models[id]?.capabilities, id).toEqual(['text.embed']);
+      for (const id of draws) expect(models[id]?.capabilities, id).toEqual(['image.generate']);
+      for (const id of edits) expect(models[id]?.capabilities, id).toEqual(['image.generate', 'image.edit']);
       for (const id of others) expect(models[id]?.capabilities, id).toEqual([]);
+      expect(models['dall-e-2']).toMatchObject({
+        capabilities: ['image.generate', 'image.edit', 'image.vary'],
+        mask: true,
+      });
+      expect(models['sora-2']).toMatchObject({ capabilities: ['video.generate'], animate: true });
+      expect(models['gpt-image-1']?.mask).toBe(true);
+      expect(models['qwen-image-edit-2511']).not.toHaveProperty('mask');
+    });
+
+    it('guesses from ids which of them see', async () => {
+      const see = [
+        'llava:13b',
+        'qwen2.5vl:7b',
+        'Qwen/Qwen3-VL-8B',
+        'pixtral-12b',
+        'gemma-3-4b-it',
+        'gemma-4-12b',
+        'gpt-4o',
+      ];
+      see.push('gpt-4.1-mini', 'gpt-5', 'OpenGVLab/InternVL3-8B', 'minicpm-v', 'moondream', 'SmolVLM-256M', 'Molmo-7B');
+      see.push('granite-vision-3.2', 'llama-3.2-11b-vision-instruct', 'glm-4.6v');
+      const unknown = ['qwen3:8b', 'gpt-oss-20b', 'gemma-3-1b-it', 'gpt-4o-audio-preview', 'mistral-7b', 'vlad-8b'];
+      const models = await named(...see, ...unknown);
+      for (const id of see) expect(models[id]?.vision, id).toBe(true);
+      for (const id of unknown) expect(models[id], id).not.toHaveProperty('vision');
+    });
+
+    it('believes a server rather than an id about what a model sees', async () => {
+      const models = await listed({
+        data: [
+          { id: 'llava', architecture: { input_modalities: ['text'] } },
+          { id: 'gemma-3-4b', type: 'llm' },
+          { id: 'pixtral', capabilities: { vision: false } },
+          { id: 'gemma-3-12b' },
+          { id: 'plain' },
+        ],
+        models: [
+          { name: 'gemma-3-12b', capabilities: ['completion'] },
+          { model: 'plain', capabilities: ['completion', 'multimodal'] },
+        ],
+      });
+      const seen = Object.entries(models).map(([id, { vision }]) => [id, vision]);
+      expect(Object.fromEntries(seen)).toEqual({
+        llava: false,
+        'gemma-3-4b': false,
+        pixtral: false,
+        'gemma-3-12b': false,
+        plain: true,
+      });
     });
 
     it('reads what llama.cpp, LM Studio and vLLM add', async () => {
@@ -519,7 +580,7 @@ describe('openai', () => {
 });
 
 function adapt(fake: FakeOpenAI, options: Partial<OpenAIOptions> = {}): RuntimeAdapter {
-  return createOpenAI({ name: 'openai', baseUrl: fake.url, transport: fetchTransport, limits, ...options });
+  return createOpenAI({ name: 'openai', baseUrl: fake.url, transport: fetchTransport, limits, tools, ...options });
 }
 
 /** Runs to the end: everything said on the way, its text, the warnings, and the one result. */
@@ -527,7 +588,12 @@ async function run<Id extends CapabilityId>(runtime: RuntimeAdapter, id: Id, inp
   const model: Model = { id: modelId, capabilities: [id], state: 'ready' };
   const events: RunEvent<Chunk<Id>, Result<Id>>[] = [];
   const handler = runtime.handles[id]!;
-  for await (const event of handler(input, { model, signal: new AbortController().signal, requestId: 'req_test' })) {
+  for await (const event of handler(input, {
+    model,
+    signal: new AbortController().signal,
+    requestId: 'req_test',
+    file: noFiles,
+  })) {
     events.push(event as RunEvent<Chunk<Id>, Result<Id>>);
   }
   const last = events.at(-1);

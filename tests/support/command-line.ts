@@ -22,6 +22,10 @@ export interface CallOptions {
   signal?: AbortSignal;
   /** Called with everything that standard output has got so far. */
   onOutput?: (stdout: string) => void;
+  /** Called with everything that standard error has got so far. */
+  onNote?: (stderr: string) => void;
+  /** Called with each thing that is written to standard output, as it is. */
+  onWrite?: (data: string | Uint8Array) => void;
 }
 
 /** A home of its own: no settings of this machine, no gateway of another test. */
@@ -39,7 +43,8 @@ export function createHome() {
 }
 
 export async function call(argv: string[], options: CallOptions = {}): Promise<Ran> {
-  const { runtimes, env = {}, stdin, tty = false, signal = new AbortController().signal, onOutput } = options;
+  const { runtimes, env = {}, stdin, tty = false, signal = new AbortController().signal } = options;
+  const { onOutput, onNote, onWrite } = options;
   const decoder = new TextDecoder();
   let stdout = '';
   let stderr = '';
@@ -54,11 +59,19 @@ export async function call(argv: string[], options: CallOptions = {}): Promise<R
       isTTY: tty,
       columns: 80,
       write: (data) => {
+        onWrite?.(data);
         stdout += toText(data);
         onOutput?.(stdout);
       },
     },
-    stderr: { isTTY: tty, columns: 80, write: (data) => void (stderr += toText(data)) },
+    stderr: {
+      isTTY: tty,
+      columns: 80,
+      write: (data) => {
+        stderr += toText(data);
+        onNote?.(stderr);
+      },
+    },
     env,
     signal,
     ...(runtimes ? { runtimes } : {}),

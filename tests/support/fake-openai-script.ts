@@ -11,12 +11,13 @@ import { createHash } from 'node:crypto';
  * tools-whole: two calls in one delta, both number 0 · tools-text: OpenAI's own deltas · reasoner: reasoning_content, counted apart · thinker: reasoning ·
  * logprobs: as asked, in the shape of the route · twice: more after [DONE], and [DONE] again · usage-last: usage on the last piece · usage-every: on all ·
  * uncounted: no usage · crlf: CRLF and comments · utf8: characters cut across TCP writes · busy: 503 · limited: 429 · detail: FastAPI's 422 ·
- * oom: 500 · picky: refuses knobs that not all servers have · context: 400, prompt too long · plain: 400 with `{"error":"text"}`.
+ * oom: 500 · picky: refuses knobs that not all servers have · context: 400, prompt too long · plain: 400 with `{"error":"text"}` ·
+ * seer-vl: the sizes of the PNG pictures that it was shown.
  */
 export const TEXT_MODELS =
   `echo slow silent hang reset truncated cut eof garbage rubbish error-mid error-first error-named error-line
   error-200 error-text whole tools tools-whole tools-text reasoner thinker logprobs twice usage-last usage-every uncounted crlf utf8 busy
-  limited detail oom picky context plain`.split(/\s+/);
+  limited detail oom picky context plain seer-vl`.split(/\s+/);
 
 export const UTF8_TEXT = 'Grüße 🧜‍♀️ aus 東京 🌊';
 const WORDS =
@@ -96,10 +97,21 @@ export function count(text: string): number {
 
 function toTokens(model: string, prompt: string, body: Json): string[] {
   if (model === 'utf8') return [...UTF8_TEXT].map(String);
+  if (model === 'seer-vl') return [`saw ${toSizes(body['messages'] ?? []).join(' and ') || 'nothing'}`];
   const hash = createHash('sha256').update(`${prompt}#${body['seed']}`).digest();
   const word = (at: number) => WORDS[hash[at % hash.length]! % WORDS.length]!;
   if (model === 'slow') return Array.from({ length: 1000 }, (_, at) => `${at === 0 ? '' : ' '}${word(at)}`);
   return Array.from({ length: 10 }, (_, at) => `${at === 0 ? '' : ' '}${word(at)}${at}`);
+}
+
+/** As the headers of the pictures in the messages say: none but PNG in data: URLs are seen. */
+function toSizes(messages: Json[]): string[] {
+  const parts: Json[] = messages.flatMap(({ content }) => (Array.isArray(content) ? content : []));
+  return parts.flatMap(({ image_url }) => {
+    const [, text] = /^data:image\/png;base64,(.+)$/.exec(image_url?.url ?? '') ?? [];
+    const bytes = Buffer.from(text ?? '', 'base64');
+    return bytes.length < 24 ? [] : [`${bytes.readUInt32BE(16)}x${bytes.readUInt32BE(20)}`];
+  });
 }
 
 function stopAt(tokens: string[], stops: string[]): string[] {

@@ -1,6 +1,7 @@
 // One or several gateways on one state, for tests that stop them, set their clock or fill their disk rather than kill them blindly.
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ArtifactView, JobView } from '../../src/jobs/view.ts';
+import type { ArtifactView } from '../../src/capabilities/file.ts';
+import type { JobView } from '../../src/jobs/view.ts';
 import { models, openCountingRuntime, type CountingRuntime, type Execution, type Plan } from './counting-runtime.ts';
 import type { Engine } from './gateway.ts';
 import { isTerminal } from './kill-ledger.ts';

@@ -9,6 +9,7 @@ import type { JobView } from '../../src/jobs/view.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import type { Happening, Put } from '../../src/store.ts';
 import { openScripted } from './open-scripted.ts';
+import { noJobFiles } from './no-files.ts';
 
 export function createJobsFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'hono-ai-jobs-'));
@@ -41,6 +42,7 @@ export async function openJobs(
     gateway,
     hub,
     files: {
+      ...noJobFiles,
       stage: async () => ({ artifacts: [], puts: [] }),
       views: async () => [],
       share: async (_, ids) => ({ ids, puts: [] }),

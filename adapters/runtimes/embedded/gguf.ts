@@ -2,7 +2,7 @@
 import { GatewayError } from '../../../src/error.ts';
 import type { Control } from './onnx.ts';
 import { createReader } from './reader.ts';
-import type { Generated, GenerateTask, ModelFiles, TemplateMessage } from './wire.ts';
+import type { Generated, GenerateTask, TextFiles, TemplateMessage } from './wire.ts';
 
 /** The part of node-llama-cpp that is used here; the package is optional, so its own types may be absent. */
 interface LlamaModule {
@@ -28,7 +28,7 @@ interface ChatWrapper {
 /** Memory for a longer context would be taken at load, needed or not. */
 const MAX_CONTEXT = 4096;
 
-export async function loadGguf(files: Extract<ModelFiles, { format: 'gguf' }>, threads: number) {
+export async function loadGguf(files: Extract<TextFiles, { format: 'gguf' }>, threads: number) {
   const llama = await importLlama();
   const engine = await llama.getLlama({
     gpu: false,

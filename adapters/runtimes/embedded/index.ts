@@ -1,22 +1,26 @@
-// The embedded runtime: real language models in this process, on the CPU, with nothing else installed.
+// The embedded runtime: real models of language and pictures in this process, on the CPU, with nothing else installed.
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Input } from '../../../src/capabilities/index.ts';
 import { GatewayError } from '../../../src/error.ts';
 import type { ProgressEvent, StatusEvent } from '../../../src/event.ts';
+import type { MediaTools } from '../../../src/media.ts';
 import type { Call, Handlers, RuntimeAdapter } from '../../../src/runtime.ts';
 import { loadTinyEmbedder, type TinyEmbedder } from './embed.ts';
 import { createHub } from './hub.ts';
 import { createLane, type Lane } from './lane.ts';
 import { type Entry, findModels, type Found, showPath, toModel } from './models.ts';
+import { paint } from './picture.ts';
 import { prepareChat, prepareGenerate, type Prepared, toChatResult, toGenerateResult } from './text.ts';
 import { createVerifier } from './verify.ts';
-import type { Generated, GenerateTask, ModelFiles } from './wire.ts';
+import type { Generated, GenerateTask, ModelFiles, TextFiles } from './wire.ts';
 
 export interface EmbeddedOptions {
   /** The built-in models; default is the repository's `models/`. */
   modelsDir?: string;
+  /** Makes files of what the picture model paints. */
+  tools: MediaTools;
   /** Where models from the hub are kept. */
   cacheDir: string;
   /** A folder of the user's own models: transformers.js folders and GGUF files. */
@@ -54,7 +58,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
   const settings = { engine: options.engine ?? 'auto', threads: options.threads ?? 1 };
   const lane = () => createLane({ settings, idleMs: options.idleMs, queue: options.queue });
   // A worker each, so that a long story does not hold up an embedding.
-  const lanes = { generate: lane(), embed: lane() };
+  const lanes = { generate: lane(), embed: lane(), paint: lane() };
   let embedder: Promise<TinyEmbedder> | undefined;
 
   async function find(id: string): Promise<Found> {
@@ -83,13 +87,15 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
   /** What text.generate and text.chat have in common: everything but the words of their results. */
   async function* runText<R>(
     call: Call,
-    prepare: (entry: Entry, files: ModelFiles) => Prepared,
+    prepare: (entry: Entry, files: TextFiles) => Prepared,
     toResult: (generated: Generated, task: GenerateTask) => R,
   ) {
     checkOpen(call.signal);
     const found = await find(call.model.id);
-    if (found.entry.kind === 'embed') throw cannot(found.entry, 'generate text');
+    const { kind } = found.entry;
+    if (kind === 'embed' || kind === 'picture') throw cannot(found.entry, 'generate text');
     const files = yield* mapAbort(ensure(found, call.signal), call.signal);
+    if (files.format === 'flow') throw missing(found.entry);
     const { task, warnings } = prepare(found.entry, files);
     for (const warning of warnings) yield { type: 'warning', warning } as const;
     for await (const event of lanes.generate.run(task, call.signal)) {
@@ -97,7 +103,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
       else if (event.type === 'chunk') {
         const { text, logprobs } = event;
         yield { type: 'chunk', chunk: { text, ...(logprobs && { logprobs }) } } as const;
-      } else if (event.type !== 'embedded') yield event;
+      } else if (event.type === 'status' || event.type === 'warning') yield event;
     }
   }
 
@@ -114,6 +120,14 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
         toChatResult,
       ),
     'text.embed': embed,
+    'image.generate': async function* (input, call) {
+      checkOpen(call.signal);
+      const found = await find(call.model.id);
+      if (found.entry.kind !== 'picture') throw cannot(found.entry, 'make pictures');
+      const files = yield* mapAbort(ensure(found, call.signal), call.signal);
+      if (files.format !== 'flow') throw missing(found.entry);
+      yield* paint(input, files, { lane: lanes.paint, tools: options.tools, signal: call.signal });
+    },
   };
 
   async function* embed(input: Input<'text.embed'>, call: Call) {
@@ -136,6 +150,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
       return;
     }
     const model = yield* mapAbort(ensure(found, call.signal), call.signal);
+    if (model.format === 'flow') throw missing(entry);
     for await (const event of lanes.embed.run({ kind: 'embed', model, input: texts }, call.signal)) {
       if (event.type === 'embedded') {
         const { embeddings, promptTokens } = event.result;

@@ -15,7 +15,9 @@ export interface LaneOptions {
 }
 
 /** The part of a worker's messages that a caller is shown. */
-export type LaneEvent = StatusEvent | Extract<FromWorker, { type: 'warning' | 'chunk' | 'generated' | 'embedded' }>;
+export type LaneEvent =
+  | StatusEvent
+  | Extract<FromWorker, { type: 'warning' | 'chunk' | 'step' | 'look' | 'generated' | 'embedded' | 'painted' }>;
 
 interface Ticket {
   task: Task;
@@ -23,7 +25,7 @@ interface Ticket {
   channel: ReturnType<typeof createChannel<LaneEvent>>;
 }
 
-/** A token takes milliseconds, the reading of a long prompt seconds; after that a cancelled worker is taken for stuck. */
+/** A token or a step takes milliseconds, the reading of a long prompt seconds; after that a cancelled worker is taken for stuck. */
 const CANCEL_GRACE = 5_000;
 const RETRY_AFTER = 5;
 
@@ -125,7 +127,7 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
     else if (message.type === 'running') {
       loaded = message.models;
       channel.push({ type: 'status', state: 'running' });
-    } else if (message.type === 'chunk' || message.type === 'warning') channel.push(message);
+    } else if (isPartial(message)) channel.push(message);
     else {
       if (message.type === 'failed') channel.fail(toError(message));
       else if (message.type === 'cancelled') channel.fail(cancelled());
@@ -174,6 +176,12 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
 }
 
 export type Lane = ReturnType<typeof createLane>;
+
+function isPartial(
+  message: FromWorker,
+): message is Extract<LaneEvent, { type: 'warning' | 'chunk' | 'step' | 'look' }> {
+  return ['warning', 'chunk', 'step', 'look'].includes(message.type);
+}
 
 function toError(message: Extract<FromWorker, { type: 'failed' }>): GatewayError {
   const { code, hint, param } = message;

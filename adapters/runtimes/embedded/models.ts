@@ -6,13 +6,14 @@ import { join, relative, sep } from 'node:path';
 import type { Model } from '../../../src/runtime.ts';
 import type { Dtype, ModelFiles, Sampling } from './wire.ts';
 
-type Kind = 'chat' | 'base' | 'embed';
+type Kind = 'chat' | 'base' | 'embed' | 'picture';
 
 export interface Entry {
   id: string;
   alias?: string;
   kind: Kind;
   origin: 'builtin' | 'hub' | 'local';
+  /** Tokens; 0 for a model that reads none. */
   context: number;
   /** Vector length of an embedding model. */
   dimensions?: number;
@@ -53,6 +54,13 @@ const ENCODERS =
 const BUILTIN_WEIGHTS: Weights[] = [{ file: 'model', dtype: 'q8' }];
 const REPEATS_ITSELF = { repeatPenalty: 1.15 };
 
+const CAPABILITIES: Record<Kind, Model['capabilities']> = {
+  chat: ['text.generate', 'text.chat'],
+  base: ['text.generate'],
+  embed: ['text.embed'],
+  picture: ['image.generate'],
+};
+
 export const catalogue: Entry[] = [
   {
     id: 'tiny-story',
@@ -74,6 +82,7 @@ export const catalogue: Entry[] = [
     weights: [],
     rank: 10,
   },
+  { id: 'tiny-t2i', kind: 'picture', origin: 'builtin', context: 0, tiny: true, weights: [], rank: 10 },
   {
     id: 'HuggingFaceTB/SmolLM2-135M-Instruct',
     alias: 'smollm2',
@@ -146,6 +155,7 @@ export async function findModels(places: Places): Promise<Found[]> {
   const known = await Promise.all(
     catalogue.map(async (entry) => {
       const dir = join(entry.origin === 'builtin' ? places.modelsDir : places.cacheDir, ...entry.id.split('/'));
+      if (entry.kind === 'picture') return toPainter(entry, join(dir, 'model_q8.onnx'));
       return toFound(entry, dir, await presentWeights(entry.weights, dir));
     }),
   );
@@ -166,18 +176,14 @@ export function toModel({ entry, files, size }: Found, loaded: boolean): Model {
   const ready = files !== undefined || entry.id === 'tiny-embed';
   return {
     id: entry.id,
-    capabilities:
-      entry.kind === 'embed'
-        ? ['text.embed']
-        : entry.kind === 'base'
-          ? ['text.generate']
-          : ['text.generate', 'text.chat'],
+    capabilities: CAPABILITIES[entry.kind],
+    vision: false,
     state: loaded ? 'loaded' : ready ? 'ready' : 'available',
     ...(entry.alias && { aliases: [entry.alias] }),
     ...(entry.tiny && { tiny: true }),
     // llama.cpp's binding gives no log-probabilities; the other engine scores any prompt.
-    ...(entry.kind !== 'embed' && files?.format !== 'gguf' && { echo: true }),
-    contextWindow: entry.context,
+    ...((entry.kind === 'chat' || entry.kind === 'base') && files?.format !== 'gguf' && { echo: true }),
+    ...(entry.context > 0 && { contextWindow: entry.context }),
     ...(size !== undefined && { size }),
     rank: ready ? entry.rank : NOT_DOWNLOADED,
   };
@@ -197,6 +203,12 @@ function toFound(entry: Entry, dir: string, present: { weights: Weights; size: n
     files: { format: 'onnx', id, dir, ...present.weights, context, small: entry.tiny === true },
     size: present.size,
   };
+}
+
+async function toPainter(entry: Entry, path: string): Promise<Found> {
+  const size = await sizeOf(path);
+  if (!size) return { entry, files: undefined, size: undefined };
+  return { entry, files: { format: 'flow', id: entry.id, path, small: true }, size };
 }
 
 /** The first weights that are there, beside the two files without which nothing loads. */

@@ -4,7 +4,7 @@ import { GatewayError } from '../../../src/error.ts';
 import type { Library } from './engine.ts';
 import { createReader } from './reader.ts';
 import { type Choice, createSampler, type Scored, scoreToken } from './sampler.ts';
-import type { Embedded, EmbedTask, Generated, GenerateTask, ModelFiles } from './wire.ts';
+import type { Embedded, EmbedTask, Generated, GenerateTask, TextFiles } from './wire.ts';
 
 export interface Control {
   cancelled(): boolean;
@@ -12,7 +12,7 @@ export interface Control {
   warn(warning: string): void;
 }
 
-type OnnxFiles = Extract<ModelFiles, { format: 'onnx' }>;
+type OnnxFiles = Extract<TextFiles, { format: 'onnx' }>;
 type Tokenizer = InstanceType<Library['PreTrainedTokenizer']>;
 type CausalModel = Awaited<ReturnType<Library['AutoModelForCausalLM']['from_pretrained']>>;
 

@@ -4,7 +4,7 @@ import { toUsage } from '../../../src/capabilities/text/fields.ts';
 import type { Input, Result } from '../../../src/capabilities/index.ts';
 import { GatewayError } from '../../../src/error.ts';
 import type { Entry } from './models.ts';
-import type { Generated, GenerateTask, ModelFiles, Sampling, TemplateMessage } from './wire.ts';
+import type { Generated, GenerateTask, TextFiles, Sampling, TemplateMessage } from './wire.ts';
 
 type GenerateInput = Input<'text.generate'>;
 type ChatInput = Input<'text.chat'>;
@@ -26,7 +26,7 @@ export interface Prepared {
   warnings: string[];
 }
 
-export function prepareGenerate(input: GenerateInput, entry: Entry, files: ModelFiles): Prepared {
+export function prepareGenerate(input: GenerateInput, entry: Entry, files: TextFiles): Prepared {
   if (input.images?.length) throw noPictures('images');
   const warnings = unhonoured(input, entry);
   if (input.suffix) warnings.push(`${entry.id} cannot fill a gap: suffix was ignored.`);
@@ -40,7 +40,7 @@ export function prepareGenerate(input: GenerateInput, entry: Entry, files: Model
   return { task: toTask(input, entry, files, raw ? input.prompt : messages, input.echo === true), warnings };
 }
 
-export function prepareChat(input: ChatInput, entry: Entry, files: ModelFiles): Prepared {
+export function prepareChat(input: ChatInput, entry: Entry, files: TextFiles): Prepared {
   if (input.messages.some(hasPicture)) throw noPictures('messages');
   const warnings = unhonoured(input, entry);
   if (input.tools?.length) warnings.push(`${entry.id} cannot call tools: tools were ignored.`);
@@ -72,7 +72,7 @@ function common({ finish, promptTokens, completionTokens, logprobs }: Generated,
 function toTask(
   input: GenerateInput | ChatInput,
   entry: Entry,
-  model: ModelFiles,
+  model: TextFiles,
   prompt: GenerateTask['prompt'],
   echo: boolean,
 ): GenerateTask {

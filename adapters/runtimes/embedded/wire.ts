@@ -12,7 +12,9 @@ export interface EngineSettings {
 export type Dtype = 'q8' | 'int8' | 'uint8' | 'fp32' | 'fp16' | 'q4' | 'q4f16';
 
 /** Where the files of a model lie and how to open them. */
-export type ModelFiles =
+export type ModelFiles = TextFiles | FlowFiles;
+
+export type TextFiles =
   | {
       format: 'onnx';
       id: string;
@@ -26,6 +28,14 @@ export type ModelFiles =
       small: boolean;
     }
   | { format: 'gguf'; id: string; path: string; context: number; small: boolean };
+
+/** A network that makes pictures out of noise. */
+export interface FlowFiles {
+  format: 'flow';
+  id: string;
+  path: string;
+  small: boolean;
+}
 
 export interface Sampling {
   temperature: number;
@@ -45,7 +55,7 @@ export interface TemplateMessage {
 
 export interface GenerateTask {
   kind: 'generate';
-  model: ModelFiles;
+  model: TextFiles;
   /** Text as it is, or messages for the model's chat template. */
   prompt: string | TemplateMessage[];
   echo: boolean;
@@ -58,15 +68,28 @@ export interface GenerateTask {
 
 export interface EmbedTask {
   kind: 'embed';
-  model: ModelFiles;
+  model: TextFiles;
   input: string[];
 }
 
-export type Task = GenerateTask | EmbedTask;
+export interface PaintTask {
+  kind: 'paint';
+  model: FlowFiles;
+  /** Places of the words in the network's vocabulary, 0 for none. */
+  words: number[];
+  /** One picture each. */
+  seeds: number[];
+  steps: number;
+  guidance: number;
+  /** A look at the picture comes every so many steps. */
+  previewEvery: number;
+}
+
+export type Task = GenerateTask | EmbedTask | PaintTask;
 
 export interface ToWorker {
   task: Task;
-  /** One Int32: the gateway sets it to 1 to stop the task after the token at hand. */
+  /** One Int32: the gateway sets it to 1 to stop the task after the token or step at hand. */
   cancel: SharedArrayBuffer;
 }
 
@@ -83,6 +106,9 @@ export interface Embedded {
   promptTokens: number;
 }
 
+/** RGB bytes, row by row. */
+export type Pixels = Uint8Array<ArrayBuffer>;
+
 export type FromWorker =
   | { type: 'loading' }
   /** `models` are all that this worker now holds in memory. */
@@ -91,6 +117,9 @@ export type FromWorker =
   | { type: 'chunk'; text: string; logprobs: TokenLogprob[] | undefined }
   | { type: 'generated'; result: Generated }
   | { type: 'embedded'; result: Embedded }
+  | { type: 'step'; done: number; total: number }
+  | { type: 'look'; pixels: Pixels }
+  | { type: 'painted'; pictures: Pixels[] }
   | { type: 'cancelled' }
   /** `broken`: the engine may be damaged, so this worker must not be used again. */
   | {

@@ -1,14 +1,28 @@
 // A model worker: loads models, runs one task at a time and reports to the gateway's thread.
 import { parentPort, workerData } from 'node:worker_threads';
 import { GatewayError } from '../../../src/error.ts';
-import { loadLibrary } from './engine.ts';
+import { loadEngine, loadLibrary } from './engine.ts';
+import { loadFlow, type PaintControl } from './flow.ts';
 import { loadGguf } from './gguf.ts';
 import { type Control, loadOnnx } from './onnx.ts';
-import type { EngineSettings, FromWorker, Generated, GenerateTask, ModelFiles, Task, ToWorker } from './wire.ts';
+import type {
+  EmbedTask,
+  EngineSettings,
+  FlowFiles,
+  FromWorker,
+  Generated,
+  GenerateTask,
+  ModelFiles,
+  PaintTask,
+  Task,
+  ToWorker,
+} from './wire.ts';
+
+type Controls = Control & PaintControl;
 
 interface Loaded {
   files: ModelFiles;
-  run(task: Task, control: Control): Promise<FromWorker>;
+  run(task: Task, control: Controls): Promise<FromWorker>;
   dispose(): Promise<unknown>;
 }
 
@@ -19,10 +33,12 @@ let library: ReturnType<typeof loadLibrary> | undefined;
 parentPort!.on('message', ({ task, cancel }: ToWorker) => {
   const flag = new Int32Array(cancel);
   const cancelled = () => Atomics.load(flag, 0) !== 0;
-  const control: Control = {
+  const control: Controls = {
     cancelled,
     chunk: (text, logprobs) => send({ type: 'chunk', text, logprobs }),
     warn: (warning) => send({ type: 'warning', warning }),
+    step: (done, total) => send({ type: 'step', done, total }),
+    look: (pixels) => send({ type: 'look', pixels }),
   };
   run(task, control).then(
     (end) => send(cancelled() ? { type: 'cancelled' } : end),
@@ -30,7 +46,7 @@ parentPort!.on('message', ({ task, cancel }: ToWorker) => {
   );
 });
 
-async function run(task: Task, control: Control): Promise<FromWorker> {
+async function run(task: Task, control: Controls): Promise<FromWorker> {
   let model = loaded.get(task.model.id);
   if (!model) {
     send({ type: 'loading' });
@@ -42,7 +58,26 @@ async function run(task: Task, control: Control): Promise<FromWorker> {
   return control.cancelled() ? { type: 'cancelled' } : model.run(task, control);
 }
 
-async function load(task: Task, control: Control): Promise<Loaded> {
+async function load(task: Task, control: Controls): Promise<Loaded> {
+  if (task.kind === 'paint') return loadPainter(task.model, control);
+  return loadText(task, control);
+}
+
+async function loadPainter(files: FlowFiles, control: Controls): Promise<Loaded> {
+  const engine = await loadEngine(workerData as EngineSettings);
+  if (engine.warning) control.warn(engine.warning);
+  const model = await loadFlow(engine, files);
+  return {
+    files,
+    run: async (next, nextControl) => ({
+      type: 'painted',
+      pictures: await model.paint(next as PaintTask, nextControl),
+    }),
+    dispose: model.dispose,
+  };
+}
+
+async function loadText(task: GenerateTask | EmbedTask, control: Controls): Promise<Loaded> {
   const files = task.model;
   if (files.format === 'gguf') {
     const model = await loadGguf(files, (workerData as EngineSettings).threads);
@@ -61,7 +96,7 @@ async function load(task: Task, control: Control): Promise<Loaded> {
     run: async (next, nextControl) =>
       next.kind === 'generate'
         ? generated(await model.generate(next, nextControl))
-        : { type: 'embedded', result: await model.embed(next, nextControl) },
+        : { type: 'embedded', result: await model.embed(next as EmbedTask, nextControl) },
     dispose: model.dispose,
   };
 }

@@ -12,6 +12,8 @@ const TINY_PARAMETERS = 1e9;
 
 interface Facts {
   capabilities: string[];
+  /** Whether it can be shown pictures, where anything tells. */
+  vision?: boolean;
   contextWindow?: number;
 }
 
@@ -22,7 +24,8 @@ export function createModels(upstream: Upstream, memory: Memory): (signal: Abort
   async function factsOf(tagged: TaggedModel, signal: AbortSignal): Promise<Facts | undefined> {
     const listed = tagged.details?.context_length;
     if (tagged.capabilities !== undefined && listed !== undefined) {
-      return { capabilities: tagged.capabilities, contextWindow: listed };
+      const { capabilities } = tagged;
+      return { capabilities, vision: capabilities.includes('vision'), contextWindow: listed };
     }
     const digest = tagged.digest ?? tagged.name;
     const cached = known.get(digest);
@@ -62,8 +65,11 @@ function toFacts(tagged: TaggedModel, show: ShowReply): Facts {
   const details = { ...show.details, ...tagged.details };
   const info = show.model_info ?? {};
   const contextWindow = details.context_length ?? info[`${String(info['general.architecture'])}.context_length`];
+  const capabilities = tagged.capabilities ?? show.capabilities;
+  const vision = capabilities ? capabilities.includes('vision') : guessVision(details);
   return {
-    capabilities: tagged.capabilities ?? show.capabilities ?? guessCapabilities(details),
+    capabilities: capabilities ?? guessCapabilities(details),
+    ...(vision === undefined ? {} : { vision }),
     ...(typeof contextWindow === 'number' ? { contextWindow } : {}),
   };
 }
@@ -71,6 +77,11 @@ function toFacts(tagged: TaggedModel, show: ShowReply): Facts {
 /** For servers older than the field: the encoders among Ollama's models are all of the BERT family. */
 function guessCapabilities({ family = '', families }: ModelDetails): string[] {
   return [family, ...(families ?? [])].some((name) => name.includes('bert')) ? ['embedding'] : ['completion'];
+}
+
+/** Then a model's eyes are a family of their own; one without them may be of a family that has them built in. */
+function guessVision({ families }: ModelDetails): boolean | undefined {
+  return families?.some((name) => /clip|mllama/.test(name)) ? true : undefined;
 }
 
 function toModel(tagged: TaggedModel, facts: Facts, running: RunningModel[]): Model {
@@ -86,7 +97,7 @@ function toModel(tagged: TaggedModel, facts: Facts, running: RunningModel[]): Mo
     capabilities,
     state: loaded ? 'loaded' : 'ready',
     ...(tagged.name.endsWith(':latest') ? { aliases: [tagged.name.slice(0, -':latest'.length)] } : {}),
-    vision: can('vision'),
+    ...(facts.vision === undefined ? {} : { vision: facts.vision }),
     tools: can('tools'),
     reasoning: can('thinking'),
     ...(can('completion') && parameters < TINY_PARAMETERS ? { tiny: true } : {}),

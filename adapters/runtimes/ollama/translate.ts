@@ -20,7 +20,7 @@ export function toChatRequest(input: Input<'text.chat'>, model: Model, source: s
   const warnings: string[] = [];
   const messages = toMessages(input.messages, source);
   const picture = messages.findIndex((message) => message.images !== undefined);
-  if (picture !== -1 && !model.vision)
+  if (picture !== -1 && model.vision === false)
     throw unsupported(model.id, 'pictures', { param: `messages.${picture}.content`, source });
   if (input.messages.some((message) => message.role !== 'tool' && message.name !== undefined)) {
     warnings.push('Ollama messages have no `name`; it was left out.');
@@ -38,7 +38,7 @@ export function toGenerateRequest(input: Input<'text.generate'>, model: Model, s
   const warnings: string[] = [];
   if (input.echo) warnings.push('Ollama cannot echo the prompt; the answer comes alone.');
   const images = input.images?.map((url, index) => toBareBase64(url, `images.${index}`, source)) ?? [];
-  if (images.length > 0 && !model.vision) throw unsupported(model.id, 'pictures', { param: 'images', source });
+  if (images.length > 0 && model.vision === false) throw unsupported(model.id, 'pictures', { param: 'images', source });
   const request: GenerateRequest = { ...toTextRequest(input, model), prompt: input.prompt };
   if (input.system !== undefined) request.system = input.system;
   if (input.suffix) request.suffix = input.suffix;

@@ -3,12 +3,16 @@ import { GatewayError } from '../../../src/error.ts';
 import { errorText } from '../../../src/upstream.ts';
 import type { Reply, Upstream } from '../../../src/upstream.ts';
 
+/** What a 403 says that is not about the key. */
+const POLICY = /moderation|content policy|usage (policy|guidelines)|safety|violat/i;
+
 /** The failure of an answer that is not 2xx; reads its body. */
 export async function toRefusal(upstream: Upstream, reply: Reply): Promise<GatewayError> {
   const body = await reply.text();
   const { code, message, hint, source, retry, retryAfter } = upstream.failure(reply.status, body);
   // LM Studio and xAI answer 400 where others answer 404.
   const unknown = code === 'invalid_request' && /\bmodel\b.*\b(not found|does not exist|not exist)/i.test(message);
+  if (reply.status === 403 && POLICY.test(errorText(body))) return toPolicy(errorText(body), source);
   const seconds = toSeconds(reply.header('retry-after')) ?? retryAfter;
   return new GatewayError(unknown ? 'model_not_found' : code, message, {
     source,
@@ -16,6 +20,11 @@ export async function toRefusal(upstream: Upstream, reply: Reply): Promise<Gatew
     ...(retry === undefined ? {} : { retry }),
     ...(seconds === undefined ? {} : { retryAfter: seconds }),
   });
+}
+
+function toPolicy(message: string, source: string): GatewayError {
+  const hint = 'Change the prompt or the pictures.';
+  return new GatewayError('invalid_request', message.slice(0, 1000), { source, param: 'prompt', hint, retry: false });
 }
 
 /** JSON of an answer with status 200, or of an event. Throws for a failure in any of its shapes and for what is no object. */

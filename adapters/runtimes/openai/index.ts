@@ -1,21 +1,29 @@
-// The OpenAI-compatible runtime: text.generate, text.chat and text.embed over llama-server, vLLM, LM Studio, LocalAI, xAI and their like.
+// The OpenAI-compatible runtime: texts, vectors, pictures and films over llama-server, vLLM, LM Studio, LocalAI, sd-server, OpenAI, xAI and their like.
 import type { Chunk } from '../../../src/capabilities/index.ts';
 import type { RunEvent } from '../../../src/event.ts';
-import type { Call, RuntimeAdapter } from '../../../src/runtime.ts';
+import type { MediaTools } from '../../../src/media.ts';
+import type { Call, Handlers, RuntimeAdapter } from '../../../src/runtime.ts';
 import { createUpstream } from '../../../src/upstream.ts';
-import type { Reply, Transport, UpstreamLimits } from '../../../src/upstream.ts';
+import type { Transport, UpstreamLimits } from '../../../src/upstream.ts';
 import { createAnswer } from './answer.ts';
 import type { Answer } from './answer.ts';
+import { createAsk } from './ask.ts';
 import { createEmbed } from './embed.ts';
-import { cancelled, notOpenAI, toRefusal } from './failure.ts';
+import { cancelled, notOpenAI } from './failure.ts';
+import { createFetch } from './fetch.ts';
+import { createImages } from './images.ts';
+import type { Maker } from './made.ts';
 import { toModels } from './models.ts';
-import { refusedKnobs } from './quirks.ts';
+import { TEXT_OPTIONAL } from './quirks.ts';
 import type { Flavour, Knobs } from './quirks.ts';
 import { createRelay } from './relay.ts';
 import { readAnswer } from './stream.ts';
 import { toChatRequest, toGenerateRequest } from './translate.ts';
 import type { Asked, Target } from './translate.ts';
+import { createVideos } from './videos.ts';
 import type { WireModels } from './wire.ts';
+import { createXaiImages } from './xai-images.ts';
+import { createXaiVideos } from './xai-videos.ts';
 
 export interface OpenAIOptions {
   name: string;
@@ -26,37 +34,25 @@ export interface OpenAIOptions {
   headers?: Record<string, string>;
   transport: Transport;
   limits: UpstreamLimits;
+  tools: MediaTools;
   /** Default 90; 10 for xai, which is far away and costs money. */
   priority?: number;
   /** Default `generic`. */
   flavour?: Flavour;
+  /** Milliseconds before a film is first looked at; default 250. Later looks are further apart. */
+  pauseMs?: number;
   /** Instead of what the server lists. */
   models?: string[];
 }
 
-/** How often a request is sent again without what the server refused in it. */
-const MAX_CONCESSIONS = 3;
-
 export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
-  const { name, flavour = 'generic', limits, apiKey, headers } = options;
-  const upstream = createUpstream({
-    ...options,
-    headers: { ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}), ...headers },
-  });
-
-  /** Servers differ in what they refuse, so it is they who say what has to be left out. */
-  async function open({ path, body, warnings }: Asked, call: Call): Promise<Reply> {
-    let json = body;
-    for (let left = MAX_CONCESSIONS; ; left--) {
-      const reply = await upstream.send(path, { json, signal: call.signal });
-      if (reply.status === 200) return reply;
-      const error = await toRefusal(upstream, reply);
-      const refused = error.code === 'invalid_request' && left > 0 ? refusedKnobs(json, error.message) : [];
-      if (refused.length === 0) throw error;
-      warnings.push(...refused.map((knob) => `${name} refuses ${knob}; it was left out.`));
-      json = Object.fromEntries(Object.entries(json).filter(([knob]) => !refused.includes(knob)));
-    }
-  }
+  const { name, flavour = 'generic', limits, apiKey, tools, pauseMs = 250 } = options;
+  const headers = { ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}), ...options.headers };
+  const upstream = createUpstream({ ...options, headers });
+  const ask = createAsk(upstream);
+  const maker: Maker = { upstream, ask, tools, pauseMs, fetch: createFetch({ ...options, headers }, flavour) };
+  /** Which program a model is said to belong to: some are asked in words of their own. */
+  const owners = new Map<string, string>();
 
   async function* answerText<Result>(
     input: Knobs & { echo?: boolean | undefined },
@@ -65,7 +61,7 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
     toResult: (answer: Answer) => Result,
   ): AsyncGenerator<RunEvent<Chunk<'text.chat'>, Result>> {
     const asked = translate({ source: name, model: call.model.id, flavour });
-    const reply = await open(asked, call);
+    const reply = await ask(asked, { optional: TEXT_OPTIONAL }, call.signal);
     for (const warning of asked.warnings) yield { type: 'warning', warning };
     const answer = createAnswer({ input, promptChars: asked.promptChars, source: name });
     for await (const piece of readAnswer(reply, upstream, limits.maxReplyBytes)) {
@@ -81,15 +77,19 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
   }
 
   async function list(signal: AbortSignal) {
-    const { data } = await upstream.control<WireModels>('/models', { signal });
-    if (!Array.isArray(data)) throw notOpenAI(name);
-    return data;
+    const listed = await upstream.control<WireModels>('/models', { signal });
+    if (!Array.isArray(listed.data)) throw notOpenAI(name);
+    for (const wire of listed.data) if (wire?.id && wire.owned_by) owners.set(wire.id, wire.owned_by);
+    return listed;
   }
 
   return {
     name,
     priority: options.priority ?? (flavour === 'xai' ? 10 : 90),
-    models: async (signal) => toModels(options.models?.map((id) => ({ id })) ?? (await list(signal))),
+    async models(signal) {
+      const fixed = options.models && { data: options.models.map((id) => ({ id })) };
+      return toModels(fixed ?? (await list(signal)), flavour);
+    },
     handles: {
       'text.generate': (input, call) =>
         answerText(
@@ -105,12 +105,24 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
           (target) => toChatRequest(input, target),
           (answer) => answer.chatResult(),
         ),
-      ...(flavour === 'xai' ? {} : { 'text.embed': createEmbed(upstream) }),
+      ...(flavour === 'xai' ? toXai(maker) : toGeneric(maker, owners, limits)),
     },
     // xAI refuses knobs that are common elsewhere: its requests are translated, which leaves them out and says so.
     ...(flavour === 'xai' ? {} : { relays: { openai: createRelay(upstream, limits.maxReplyBytes) } }),
     async health(signal) {
       await list(signal);
     },
+  };
+}
+
+function toXai(maker: Maker): Handlers {
+  return { ...createXaiImages(maker), 'video.generate': createXaiVideos(maker) };
+}
+
+function toGeneric(maker: Maker, owners: ReadonlyMap<string, string>, { maxReplyBytes }: UpstreamLimits): Handlers {
+  return {
+    'text.embed': createEmbed(maker.upstream),
+    ...createImages(maker, owners),
+    'video.generate': createVideos(maker, maxReplyBytes),
   };
 }

@@ -10,8 +10,8 @@ const XAI_REASONING_REFUSES = ['presence_penalty', 'frequency_penalty', 'stop'] 
 const XAI_UNKNOWN = ['top_k', 'min_p', 'repeat_penalty'] as const;
 const XAI_MAX_TOP_LOGPROBS = 8;
 
-/** What an answer can do without, so that a server which refuses one of them can be asked again without it. */
-const OPTIONAL = [
+/** What a text can do without, so that a server which refuses one of them can be asked again without it. */
+export const TEXT_OPTIONAL = [
   'stream_options',
   'chat_template_kwargs',
   'reasoning_effort',
@@ -80,8 +80,8 @@ export function wantsLogprobs({ logprobs, top_logprobs }: Knobs): boolean {
 }
 
 /** The knobs of `body` that a refusal complains of and that may be left out. */
-export function refusedKnobs(body: Body, message: string): string[] {
-  return OPTIONAL.filter((name) => body[name] !== undefined && new RegExp(`\\b${name}\\b`).test(message));
+export function refusedKnobs(body: Body, message: string, optional: readonly string[]): string[] {
+  return optional.filter((name) => body[name] !== undefined && new RegExp(`\\b${name}\\b`).test(message));
 }
 
 /** llama.cpp keeps 32 bits of a seed and takes all ones for "any", so larger seeds are folded below that. */

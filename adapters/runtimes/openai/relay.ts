@@ -1,8 +1,8 @@
 // OpenAI requests passed on as they are: the caller's bytes there, the server's bytes back, and only their end is watched.
 import type { Relay, RelayReply } from '../../../src/runtime.ts';
 import type { Reply, Upstream } from '../../../src/upstream.ts';
-import { GatewayError } from '../../../src/error.ts';
 import { notOpenAI, toObject, toRefusal } from './failure.ts';
+import { readBytes } from './fetch.ts';
 import { assertInlineBody } from './pictures.ts';
 import { toKind, toMistake, toWhole } from './stream.ts';
 import { verifyStream } from './verify.ts';
@@ -69,29 +69,6 @@ function startingWith(first: IteratorResult<Uint8Array, void>, rest: VerifiedStr
 /** Where the content type does not tell, the first line does. */
 function isEvents({ value }: IteratorResult<Uint8Array, void>): boolean {
   return /^\s*(?:data|event|id|retry|error)?:/.test(new TextDecoder().decode(value?.subarray(0, 64)));
-}
-
-async function readBytes(body: AsyncIterable<Uint8Array>, maxBytes: number, source: string): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  let size = 0;
-  for await (const bytes of body) {
-    size += bytes.byteLength;
-    if (size > maxBytes) {
-      throw new GatewayError('upstream_invalid', `${source} sent more than ${maxBytes} bytes.`, {
-        source,
-        retry: false,
-      });
-    }
-    parts.push(bytes.slice());
-  }
-  if (parts.length === 1) return parts[0]!;
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -82,8 +82,50 @@ export interface WireModel {
   meta?: { n_ctx?: number; n_ctx_train?: number; size?: number } | null;
   status?: { value?: string } | null;
   architecture?: { input_modalities?: string[]; output_modalities?: string[] } | null;
+  /** xAI’s longer lists have them beside the id. */
+  input_modalities?: string[];
+  output_modalities?: string[];
+  /** Mistral. */
+  capabilities?: { vision?: boolean } | null;
 }
 
 export interface WireModels {
   data?: WireModel[];
+  /** llama.cpp tells here whether what it loaded has eyes. */
+  models?: { name?: string; model?: string; capabilities?: string[] }[];
+}
+
+export interface WirePicture {
+  b64_json?: string | null;
+  url?: string | null;
+  revised_prompt?: string | null;
+  /** xAI: false where it made a picture and keeps it to itself. */
+  respect_moderation?: boolean | null;
+}
+
+export interface WirePictures {
+  data?: WirePicture[] | null;
+  usage?: WireCost | null;
+}
+
+/** xAI: 10^10 ticks are a dollar. */
+export interface WireCost {
+  cost_in_usd_ticks?: number | null;
+}
+
+/** xAI's film. Older answers have no status: then a `video` says that it is done. */
+export interface WireXaiFilm {
+  status?: string;
+  progress?: number;
+  video?: { url?: string | null; respect_moderation?: boolean | null } | null;
+  usage?: WireCost | null;
+  error?: { code?: string; message?: string } | string | null;
+}
+
+/** OpenAI's film. */
+export interface WireFilm {
+  id?: string;
+  status?: string;
+  progress?: number;
+  error?: { code?: string; message?: string } | null;
 }

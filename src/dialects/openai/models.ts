@@ -1,5 +1,7 @@
 // The model list in the shapes of OpenAI and Anthropic at once.
 import { z } from 'zod';
+import { fileFields } from '../../capabilities/file.ts';
+import { capabilities, type CapabilityId } from '../../capabilities/index.ts';
 import type { Listing } from '../../catalog.ts';
 
 export const modelCard = z.object({
@@ -25,9 +27,8 @@ export const modelList = z.object({
   last_id: z.string().nullable(),
 });
 
-export function toModelCard({ id, runtime, model, capabilities }: Listing): z.output<typeof modelCard> {
+export function toModelCard({ id, runtime, model, capabilities: ids }: Listing): z.output<typeof modelCard> {
   const created = model.created ?? 0;
-  const embeds = capabilities.length === 1 && capabilities[0] === 'text.embed';
   return {
     id,
     object: 'model',
@@ -36,13 +37,29 @@ export function toModelCard({ id, runtime, model, capabilities }: Listing): z.ou
     type: 'model',
     display_name: id,
     created_at: new Date(created * 1000).toISOString(),
-    capabilities,
-    modalities: { input: model.vision ? ['text', 'image'] : ['text'], output: [embeds ? 'embedding' : 'text'] },
+    capabilities: ids,
+    modalities: toModalities(model, ids),
     context_window: model.contextWindow ?? null,
     state: model.state,
     runtime,
   };
 }
+
+/** What goes in and what comes out, of all that it can be asked. */
+function toModalities({ vision, animate }: Listing['model'], ids: CapabilityId[]) {
+  const input = new Set(['text']);
+  const output = new Set<string>();
+  if (vision || animate) input.add('image');
+  for (const id of ids) {
+    if ([...fileFields(capabilities[id].input).values()].some(({ kind }) => kind === 'image') && !animates(id)) {
+      input.add('image');
+    }
+    output.add(capabilities[id].makes ?? (id === 'text.embed' ? 'embedding' : 'text'));
+  }
+  return { input: [...input], output: [...(output.size > 0 ? output : ['text'])] };
+}
+
+const animates = (id: CapabilityId) => capabilities[id].makes === 'video';
 
 export function toModelList(listings: Listing[]): z.output<typeof modelList> {
   const data = listings.map(toModelCard);

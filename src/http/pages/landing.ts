@@ -36,8 +36,8 @@ export function landingPage({
           </p>
           <h1>One front door for everything a home GPU can generate.</h1>
           <p class="lead">
-            Ollama, OpenAI-compatible servers and the models that run in this gateway itself answer behind one API: one
-            address, one error shape, one queue for the card.
+            Ollama, ComfyUI, OpenAI-compatible servers and the models that run in this gateway itself answer behind one
+            API: one address, one error shape, one queue for the card.
           </p>
           <dl class="address">
             <div>

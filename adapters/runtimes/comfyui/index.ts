@@ -1,0 +1,98 @@
+// The ComfyUI runtime: its workflows as models, over its queue, its history and its websocket.
+import type { MediaTools } from '../../../src/media.ts';
+import type { Handlers, RuntimeAdapter } from '../../../src/runtime.ts';
+import type { Transport, UpstreamLimits } from '../../../src/upstream.ts';
+import { createClasses } from './classes.ts';
+import { createClient } from './client.ts';
+import type { JobTimings } from './follow.ts';
+import { make, type MakerParts } from './maker.ts';
+import { createMemory } from './memory.ts';
+import { openWorkflows } from './shelf.ts';
+import { createSocket } from './socket.ts';
+
+export interface ComfyUIOptions {
+  name: string;
+  /** e.g. `http://127.0.0.1:8188`. */
+  baseUrl: string;
+  transport: Transport;
+  limits: UpstreamLimits;
+  /** Default 50. */
+  priority?: number;
+  /** For a proxy before it that wants one; ComfyUI itself knows no keys. */
+  apiKey?: string;
+  headers?: Record<string, string>;
+  tools: MediaTools;
+  /** Folder of the user's own workflows. */
+  workflowsDir?: string;
+  timings?: Partial<ComfyUITimings>;
+}
+
+export interface ComfyUITimings extends JobTimings {
+  /** Milliseconds without jobs until the websocket is closed. */
+  idleMs: number;
+  /** Milliseconds until memory that is not given back is an error. */
+  evictMs: number;
+  /** How old the list of node classes may be, in milliseconds, before what is missing in it is looked for again. */
+  staleMs: number;
+}
+
+const TIMINGS: ComfyUITimings = { pollMs: 3000, lostMs: 20_000, idleMs: 60_000, evictMs: 25_000, staleMs: 2000 };
+/** How old a list of models may be, in milliseconds: whoever installs a file wants to see it soon. */
+const LIST_MS = 120_000;
+/** Longest wait at the end for cancels that the server has not acknowledged. */
+const CLOSE_MS = 1000;
+
+export function createComfyUI(options: ComfyUIOptions): RuntimeAdapter {
+  const { name, baseUrl, priority = 50, limits, tools, apiKey } = options;
+  const timings = { ...TIMINGS, ...options.timings };
+  const headers = { ...options.headers, ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}) };
+  const hint = `Start ComfyUI (python main.py --listen), or correct the address of ${name} in the configuration.`;
+  const client = createClient({ ...options, headers, hint });
+  const workflows = openWorkflows({ dir: options.workflowsDir, source: name });
+  const classes = createClasses(client);
+  const socket = createSocket({ baseUrl, headers, idleMs: timings.idleMs, onReopen: classes.forget });
+  const memory = createMemory(client, workflows, timings.evictMs);
+  const pending = new Set<Promise<void>>();
+  const background = (work: Promise<void>) => {
+    pending.add(work);
+    void work.finally(() => pending.delete(work));
+  };
+  const room = limits.maxReplyBytes;
+  const parts = { client, socket, classes, memory, workflows, tools, timings, background, room };
+
+  return {
+    name,
+    priority,
+    async models(signal) {
+      const taken = await memory.read(signal);
+      const models = await workflows.models(await classes.get(signal, LIST_MS));
+      const loaded = memory.loaded(taken);
+      return models.map((model) =>
+        model.id === loaded && model.state === 'ready' ? { ...model, state: 'loaded' as const } : model,
+      );
+    },
+    handles: toHandlers({ ...parts, staleMs: timings.staleMs }),
+    gpu: memory.gpu,
+    async health(signal) {
+      await client.stats(signal);
+    },
+    pullHint: (model) => workflows.pullHint(model) ?? '',
+    workflows: workflows.desk((signal) => classes.get(signal, LIST_MS)),
+    async close() {
+      socket.close();
+      if (pending.size === 0) return;
+      await Promise.race([Promise.allSettled(pending), new Promise((resolve) => setTimeout(resolve, CLOSE_MS))]);
+    },
+  };
+}
+
+function toHandlers(parts: MakerParts): Handlers {
+  return {
+    'image.generate': (input, call) => make(parts, 'image.generate', input, call),
+    'image.edit': (input, call) => make(parts, 'image.edit', input, call),
+    'image.vary': (input, call) => make(parts, 'image.vary', input, call),
+    'image.upscale': (input, call) => make(parts, 'image.upscale', input, call),
+    'video.generate': (input, call) => make(parts, 'video.generate', input, call),
+    'music.generate': (input, call) => make(parts, 'music.generate', input, call),
+  };
+}

@@ -28,8 +28,11 @@ import {
 import { completion, completionRequest, toCompletion, toCompletionChunk, toGenerateInputs } from './completions.ts';
 import { embeddingList, embeddingRequest, toEmbeddingList, toEmbedInput } from './embeddings.ts';
 import { serveFiles } from './files.ts';
+import { serveImages } from './images.ts';
 import { modelCard, modelList, toModelCard, toModelList } from './models.ts';
+import { serveMusic } from './music.ts';
 import { relay } from './relay.ts';
+import { serveVideos } from './videos.ts';
 
 type Json = Record<string, unknown>;
 
@@ -88,6 +91,9 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
   app.get('/v1/models/:id{.+}', async (c) =>
     respondJson(c, toModelCard(await c.var.app.gateway.catalog.find(toId(c.req.param('id'))))),
   );
+  serveImages(app);
+  serveVideos(app);
+  serveMusic(app);
   serveFiles(app);
   serveBatches(app);
 }

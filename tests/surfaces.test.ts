@@ -1,5 +1,6 @@
 // The same requests through every surface: HTTP in process and on three hosts, and the command line.
 import { execFile } from 'node:child_process';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { capabilities } from '../src/capabilities/index.ts';
 import { testSurface, type Surface } from './conformance/surface.ts';
@@ -26,7 +27,9 @@ testSurface('command line', async () => {
   return {
     async call(id, input) {
       const flags = Object.entries(input).flatMap(([name, value]) => toFlags(name.replaceAll('_', '-'), value));
-      const args = ['cli/main.ts', ...capabilities[id].cli.command, ...flags, '--json', '-q'];
+      const { cli, makes } = capabilities[id];
+      const output = makes ? ['-o', `${join(home.folder, 'made')}/`] : [];
+      const args = ['cli/main.ts', ...cli.command, ...flags, ...output, '--json', '-q'];
       const env = { PATH: process.env['PATH'], ...home.env };
       const { stdout } = await promisify(execFile)(engines.node.command, args, { cwd: root, env });
       return JSON.parse(stdout) as Record<string, unknown>;

@@ -1,4 +1,4 @@
-// Tests run in separate processes, two at a time: many start servers and workers of their own.
+// Tests run in separate processes, three at a time: many start servers and workers of their own.
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -6,7 +6,7 @@ export default defineConfig({
   test: {
     include: ['tests/**/*.test.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 3,
     testTimeout: 30_000,
     hookTimeout: 60_000,
     teardownTimeout: 10_000,

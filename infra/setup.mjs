@@ -23,7 +23,7 @@ function installPackages() {
   if (have === wanted && (scope === mode || scope === 'test')) return;
   say(
     mode === 'serve'
-      ? 'installing what serving needs (about 200 MB, once) …'
+      ? 'installing what serving needs (about 250 MB, once) …'
       : 'installing what the tests need (about 1 GB, once) …',
   );
   // Not `npm ci`: it refuses a lock file that was written where another system's optional binaries were out of reach.

@@ -118,6 +118,7 @@ describe('POST /v1/images/generations', () => {
     expect(response.status).toBe(200);
     expect(last().input).toEqual({
       prompt: 'a cat',
+      fit: true,
       n: 1,
       ...knobs,
       loras: ['style.safetensors', { name: 'x.safetensors', strength: 0.5 }],

@@ -133,7 +133,7 @@ describe('a video', () => {
     const { id, seconds } = await toJson<Video>(gateway.ask('/v1/videos', { body }));
     expect(seconds).toBe('2');
     await until(id, 'completed');
-    expect(last().input).toEqual({ prompt: 'x', seconds: 2, ...knobs });
+    expect(last().input).toEqual({ prompt: 'x', fit: true, seconds: 2, ...knobs });
     const told = await gateway.ask(`/v1/videos/${id}`);
     expect(told.headers.get('x-warning')).toBe('camera has no negative_prompt.');
     expect(told.headers.get('x-model')).toBe('camera');

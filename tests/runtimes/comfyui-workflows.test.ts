@@ -311,10 +311,21 @@ describe('what cannot be done is told', () => {
     ['wan22-5b', 'video.generate', { prompt, motion: 1.2 }, /no motion/],
     ['animatediff', 'video.generate', { prompt, frames: 16, seconds: 9 }, /frames and seconds; frames counted/],
     ['ace-step', 'music.generate', { prompt, language: 'de' }, /no language/],
+    ['animatediff', 'video.generate', { prompt, size: '720x1280', fit: true }, /720x1280: 576x1024 instead/],
+    ['animatediff', 'video.generate', { prompt, size: '1792x1024', fit: true }, /1792x1024: 1024x585 instead/],
+    ['sdxl', 'image.generate', { prompt, size: '128x96', fit: true }, /128x96: 341x256 instead/],
+    ['wan22-5b', 'video.generate', { prompt, seconds: 60, fit: true }, /1440 frames: 241 instead/],
   ])('%s %s %j as a warning', async (model, capability, input, warning) => {
     const { warnings } = await bind(model, capability, input);
-    expect(warnings).toHaveLength(1);
+    // What was brought to the nearest may still have to be rounded.
+    expect(warnings.filter((told) => !input['fit'] || !told.includes('became'))).toHaveLength(1);
     expect(warnings[0]).toMatch(warning);
+  });
+
+  it('takes what fits as it is, although anything near would do', async () => {
+    const { warnings, graph } = await bind('sdxl', 'image.generate', { prompt, size: '1216x832', fit: true });
+    expect(warnings).toEqual([]);
+    expect(graph['latent']!.inputs).toMatchObject({ width: 1216, height: 832 });
   });
 
   it('warns where the server lacks the class that a parameter needs', async () => {

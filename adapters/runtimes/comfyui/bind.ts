@@ -1,6 +1,7 @@
 // A request put into its workflow's graph: values into their places, files by their names on the server, LoRAs after the model.
 import { GatewayError } from '../../../src/error.ts';
 import { applyPatch, requiredFields, type Binding, type Param, type ParamPlace, type Patch } from './binding.ts';
+import { fit, type Limits } from './fit.ts';
 import { climbs, toLink } from './graph.ts';
 import { findClass, findInput, toInputs, type InputSpec } from './info.ts';
 import { nearNames, sameFile, sameWord } from './names.ts';
@@ -46,6 +47,7 @@ export function bindRequest(
   putFiles(work, files);
   putFormat(work, request.format);
   putFrames(work, request);
+  if (request.fits) work.warnings.push(...fit(request, (param) => limitsOf(work, param), workflow.id));
   const seed = chooseSeed(work, request);
   putValues(work, request);
   putLoras(work, request);
@@ -105,14 +107,26 @@ function putFrames({ workflow: { id, binding }, graph, warnings }: Work, { value
   values.set('frames', { value: Math.max(1, Math.round(Number(seconds.value) * fps)), field: 'seconds' });
 }
 
+/** What every place of a parameter can take. */
+function limitsOf(work: Work, param: Param): Limits | undefined {
+  const ranges = work.workflow.binding.params[param]?.map((place) =>
+    toRange(place, specOf(work, place.node, place.input)),
+  );
+  return (
+    ranges && {
+      min: Math.max(...ranges.map(({ min }) => min)),
+      max: Math.min(...ranges.map(({ max }) => max)),
+    }
+  );
+}
+
 /** The same graph with the same seed runs only once on a server: every request gets a seed of its own. */
 function chooseSeed(work: Work, { values }: Request): number | undefined {
   const places = work.workflow.binding.params.seed;
   const asked = values.get('seed');
   if (!places) return undefined;
   if (asked) return asked.value as number;
-  const limits = places.map((place) => toRange(place, specOf(work, place.node, place.input)).max);
-  const most = Math.min(Number.MAX_SAFE_INTEGER, ...limits);
+  const most = Math.min(Number.MAX_SAFE_INTEGER, limitsOf(work, 'seed')!.max);
   const [high, low] = crypto.getRandomValues(new Uint32Array(2)) as unknown as [number, number];
   const value = ((high % 2 ** 21) * 2 ** 32 + low) % (most + 1);
   values.set('seed', { value, field: 'seed' });

@@ -14,6 +14,8 @@ export interface Request {
   loras: Lora[];
   /** Of the files that come out; undefined where anything will do. */
   format: string | undefined;
+  /** What the workflow does not make is brought to the nearest that it does. */
+  fits: boolean;
 }
 
 /** Fields that mean the same in a request and in a binding. */
@@ -54,5 +56,10 @@ export function toRequest(capability: CapabilityId, input: object): Request {
   // One is what comes anyway.
   if (given['n'] !== 1) put('n', given['n'], 'n');
   const format = capability.startsWith('image.') ? given['output_format'] : given['format'];
-  return { values, loras: knobs.loras ?? [], format: typeof format === 'string' ? format : undefined };
+  return {
+    values,
+    loras: knobs.loras ?? [],
+    format: typeof format === 'string' ? format : undefined,
+    fits: given['fit'] === true,
+  };
 }

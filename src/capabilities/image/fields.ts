@@ -27,6 +27,10 @@ export const sizeFields = {
     .describe('WIDTHxHEIGHT in pixels; auto or absent leaves it to the model.'),
   width: side.optional().describe('In pixels; instead of size, with height.'),
   height: side.optional().describe('In pixels; instead of size, with width.'),
+  fit: z
+    .boolean()
+    .optional()
+    .describe('Where the model does not make that size (or length), make the nearest, with a warning.'),
 };
 
 export const diffusionFields = {

@@ -26,11 +26,15 @@ export function isForm(c: AppContext): boolean {
   return /^multipart\//i.test(c.req.header('content-type') ?? '');
 }
 
-/** What of the request the capability knows; the names are the same. Throws invalid_request. */
+/**
+ * What of the request the capability knows; the names are the same. Sizes come from OpenAI's list, which is not that of models
+ * at home, so the nearest is fine. Throws invalid_request.
+ */
 export function toCapabilityInput(id: CapabilityId, asked: Json): Json {
   const schema: z.ZodObject = capabilities[id].input;
-  const known = Object.keys(schema.shape).filter((name) => !isAbsent(asked[name]));
-  return toInput(schema, Object.fromEntries(known.map((name) => [name, asked[name]])));
+  const given: Json = { fit: true, ...asked };
+  const known = Object.keys(schema.shape).filter((name) => !isAbsent(given[name]));
+  return toInput(schema, Object.fromEntries(known.map((name) => [name, given[name]])));
 }
 
 /** The model to ask for. One of OpenAI's own names that nothing here has stands for the default, which is said in a warning. */

@@ -8,13 +8,13 @@ import { openMediaTools } from '../../adapters/media/index.ts';
 import { createOpenAI } from '../../adapters/runtimes/openai/index.ts';
 import { GatewayError } from '../../src/error.ts';
 import { fetchTransport } from '../../src/upstream.ts';
-import { openFakeMedia, toColour } from '../support/fake-openai-media.ts';
+import { openFakeMedia } from '../support/fake-openai-media.ts';
 import type { FakeMedia, FakeMediaOptions } from '../support/fake-openai-media.ts';
 import { openFakeOllama } from '../support/fake-ollama.ts';
 import { openFakeOpenAI } from '../support/fake-openai.ts';
 import { eventually, openInProcess, post } from '../support/gateway.ts';
 import { makePicture, probe } from '../support/media/index.ts';
-import { colourAt } from '../support/paint.ts';
+import { colourAt, toColour } from '../support/paint.ts';
 import { runMedia } from '../support/run-media.ts';
 
 const limits = { firstByteMs: 5000, idleMs: 2000, controlMs: 2000, maxReplyBytes: 4_000_000 };
@@ -197,9 +197,9 @@ describe('pictures of OpenAI itself', () => {
   });
 });
 
-describe('pictures of an sd-server', () => {
+describe('pictures of an older sd-server', () => {
   it('puts what OpenAI has no words for into the prompt’s block, which no caller can', async () => {
-    const { runtime, model, asked, fake } = await open({ kind: 'sd-server' });
+    const { runtime, model, asked, fake } = await open({ kind: 'sd-server', sdcpp: 'none' });
     const sd = model('sd-cpp-local');
     expect(sd).toMatchObject({ capabilities: ['image.generate', 'image.edit'], mask: true });
     const input = {
@@ -239,14 +239,14 @@ describe('pictures of an sd-server', () => {
   });
 
   it('chooses a seed and tells it', async () => {
-    const { runtime, model, asked } = await open({ kind: 'sd-server' });
+    const { runtime, model, asked } = await open({ kind: 'sd-server', sdcpp: 'none' });
     const { result } = await runMedia(runtime, 'image.generate', { prompt: 'x' }, { model: model('sd-cpp-local') });
     expect(result.seed).toBeGreaterThanOrEqual(0);
     expect(asked()[0]!.block!['seed']).toBe(result.seed);
   });
 
   it('sends a mask as it reads it: white where it may change, whatever the caller’s said', async () => {
-    const { runtime, model, asked } = await open({ kind: 'sd-server' });
+    const { runtime, model, asked } = await open({ kind: 'sd-server', sdcpp: 'none' });
     const hole = { left: 8, top: 8, width: 16, height: 16 };
     const files = {
       one: await makePicture({ width: 32, height: 32 }),
@@ -365,7 +365,7 @@ describe('pictures of a server that answers with addresses', () => {
 
 describe('a caller who leaves', () => {
   it('ends the request at once', async () => {
-    const { runtime, model, fake } = await open({ kind: 'sd-server', delayMs: 60_000 });
+    const { runtime, model, fake } = await open({ kind: 'sd-server', sdcpp: 'none', delayMs: 60_000 });
     const abort = new AbortController();
     const work = runMedia(
       runtime,

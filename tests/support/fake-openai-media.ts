@@ -7,7 +7,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import sharp from 'sharp';
 import { makeMp4, makePicture } from './media/index.ts';
 import type { Rgb } from './media/index.ts';
-import { paint } from './paint.ts';
+import { createFakeSdJobs } from './fake-sd-jobs.ts';
+import type { FakeSdJobs, FakeSdOptions } from './fake-sd-jobs.ts';
+import { paint, toColour } from './paint.ts';
 
 export type MediaKind = 'openai' | 'sd-server' | 'vllm' | 'localai';
 type Json = Record<string, any>;
@@ -22,6 +24,8 @@ export interface FakeMediaOptions {
   redirect?: string;
   /** Milliseconds that a picture takes. */
   delayMs?: number;
+  /** Of an sd-server: how its own API behaves, or `none` for an older one. */
+  sdcpp?: FakeSdOptions | 'none';
 }
 
 export interface SentFile {
@@ -45,8 +49,12 @@ export interface MediaRequest {
 export interface FakeMedia {
   /** With /v1. */
   url: string;
-  /** Pictures and films begun. */
+  /** Pictures and films begun, whichever way they were asked for. */
   executions(): number;
+  /** The jobs of an sd-server. */
+  jobs: FakeSdJobs;
+  /** An sd-server has no API of its own any more. */
+  replaceByOlder(): void;
   /** Answers that the client left before their end. */
   aborts(): number;
   /** Films that were deleted. */
@@ -87,6 +95,8 @@ export async function openFakeMedia(options: FakeMediaOptions): Promise<FakeMedi
   const deleted: string[] = [];
   const made = new Map<string, Uint8Array>();
   const films = new Map<string, { body: Json; looks: number }>();
+  let sdcpp = kind === 'sd-server' && options.sdcpp !== 'none';
+  const jobs = createFakeSdJobs({ delayMs, ...(typeof options.sdcpp === 'object' ? options.sdcpp : {}) });
   let executions = 0;
   let aborts = 0;
   let origin = '';
@@ -109,11 +119,18 @@ export async function openFakeMedia(options: FakeMediaOptions): Promise<FakeMedi
     }
     const data = models.map((id) => ({ id, object: 'model', ...(owner ? { owned_by: owner } : {}) }));
     if (method === 'GET' && path === '/v1/models') return sendJson(response, { object: 'list', data });
+    if (sdcpp && path.startsWith('/sdcpp/v1/')) return answerSdcpp(response, read);
     const [, , family, what] = path.split('/');
     if (family === 'videos' && kind === 'openai') return answerFilm(response, read);
     const known = method === 'POST' && family === 'images' && ['generations', 'edits', 'variations'].includes(what!);
     if (!known || (what === 'variations' && kind !== 'openai')) throw new Refusal(404, { detail: 'Not Found' });
     return answerPictures(response, read);
+  }
+
+  async function answerSdcpp(response: ServerResponse, request: MediaRequest): Promise<void> {
+    const { status, body } = await jobs.answer(request);
+    if (status === 0) return void response.destroy();
+    sendJson(response, body, status);
   }
 
   async function answerPictures(response: ServerResponse, request: MediaRequest): Promise<void> {
@@ -197,11 +214,14 @@ export async function openFakeMedia(options: FakeMediaOptions): Promise<FakeMedi
   origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
     url: `${origin}/v1`,
-    executions: () => executions,
+    executions: () => executions + jobs.begun(),
+    jobs,
+    replaceByOlder: () => void (sdcpp = false),
     aborts: () => aborts,
     deleted,
     requests,
     async close() {
+      jobs.release();
       server.close();
       server.closeAllConnections();
       await once(server, 'close');
@@ -234,10 +254,6 @@ async function assertSameSize(first: Buffer, mask: Buffer): Promise<void> {
   const [one, other] = [await sharp(first).metadata(), await sharp(mask).metadata()];
   if (one.width === other.width && one.height === other.height) return;
   throw new Refusal(400, { error: { message: 'Invalid mask image: sizes differ', type: 'invalid_request_error' } });
-}
-
-export function toColour(seed: number): Rgb {
-  return [seed % 256, (seed >> 8) % 256, 90];
 }
 
 function checkOpenAI({ body, files, path }: MediaRequest): void {

@@ -1,5 +1,11 @@
 // Pictures that are painted over where a mask says so, and the colour at a place of a picture.
 import sharp from 'sharp';
+import type { Rgb } from './media/index.ts';
+
+/** What fakes paint, so that a picture tells its seed. */
+export function toColour(seed: number): Rgb {
+  return [seed % 256, (seed >> 8) % 256, 90];
+}
 
 /** r, g, b, alpha. */
 export async function colourAt(bytes: Uint8Array, x: number, y: number): Promise<number[]> {

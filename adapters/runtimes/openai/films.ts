@@ -57,10 +57,10 @@ export async function* watchFilm<Film>(
 }
 
 /** Undefined where no answer came that another look could not better. */
-async function lookOnce<Film>(
-  look: (signal: AbortSignal) => Promise<Standing<Film>>,
+export async function lookOnce<Seen>(
+  look: (signal: AbortSignal) => Promise<Seen>,
   signal: AbortSignal,
-): Promise<Standing<Film> | undefined> {
+): Promise<Seen | undefined> {
   try {
     return await look(AbortSignal.any([signal, AbortSignal.timeout(LOOK_MS)]));
   } catch (thrown) {
@@ -123,7 +123,8 @@ function lost(source: string, what: string): GatewayError {
   });
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** Throws client_closed at once where the caller leaves. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const leave = () => {
       clearTimeout(timer);

@@ -64,10 +64,24 @@ export function toBody(input: Wanted, family: Family, model: string, source: str
   return toFields(input, family, body, model, source);
 }
 
+/** The same again with the same seed: one is chosen where the caller has none. */
+export function toSeed({ seed }: { seed?: number | undefined }): number {
+  return seed ?? Math.floor(Math.random() * UINT32);
+}
+
 /** sd-server reads what OpenAI has no words for from a block of JSON in the prompt. */
 function toBlock(input: Wanted, body: Body): Knobbed {
+  const seed = toSeed(input);
+  // Nothing in it may end the block.
+  const block = JSON.stringify(toSdcppFields(input, seed)).replaceAll('<', '\\u003c');
+  return { body: { ...body, prompt: `${input.prompt ?? ''} <${BLOCK}>${block}</${BLOCK}>` }, warnings: [], seed };
+}
+
+type Diffusion = Parameters<typeof toKnobs>[0] & Pick<Wanted, 'strength'>;
+
+/** The knobs in sd-server's own words, which its prompts' blocks and its jobs share. */
+export function toSdcppFields(input: Diffusion, seed: number): Body {
   const { negative_prompt, sampler, scheduler, steps, loras, guidance } = toKnobs(input);
-  const seed = input.seed ?? Math.floor(Math.random() * UINT32);
   const both = input.true_cfg_scale !== undefined && input.guidance_scale !== undefined;
   const sampling = {
     sample_steps: steps,
@@ -78,16 +92,14 @@ function toBlock(input: Wanted, body: Body): Knobbed {
         ? undefined
         : { txt_cfg: guidance, ...(both ? { distilled_guidance: input.guidance_scale } : {}) },
   };
-  const block = JSON.stringify({
+  return {
     seed,
     negative_prompt,
     strength: input.strength,
     sample_params: sampling,
     lora: loras?.map(({ name, strength }) => ({ path: name, multiplier: strength })),
     embed_image_metadata: false,
-    // Nothing in it may end the block.
-  }).replaceAll('<', '\\u003c');
-  return { body: { ...body, prompt: `${input.prompt ?? ''} <${BLOCK}>${block}</${BLOCK}>` }, warnings: [], seed };
+  };
 }
 
 function toFields(input: Wanted, family: Family, body: Body, model: string, source: string): Knobbed {
@@ -109,12 +121,12 @@ function toFields(input: Wanted, family: Family, body: Body, model: string, sour
     return { body: { ...body, ...fields }, warnings };
   }
   delete fields['step'];
-  const seed = (input.seed ?? Math.floor(Math.random() * UINT32)) % UINT32;
+  const seed = toSeed(input) % UINT32;
   return { body: { ...body, ...fields, seed }, warnings, seed };
 }
 
 /** A caller's prompt must not set what the gateway has checked; an sd-server may stand behind any name. */
-function assertPlain(prompt: string | undefined, source: string): void {
+export function assertPlain(prompt: string | undefined, source: string): void {
   if (prompt === undefined || !BLOCK_TAG.test(prompt)) return;
   throw new GatewayError('invalid_request', `prompt: <${BLOCK}> is not for prompts.`, {
     param: 'prompt',

@@ -17,6 +17,7 @@ import { toModels } from './models.ts';
 import { TEXT_OPTIONAL } from './quirks.ts';
 import type { Flavour, Knobs } from './quirks.ts';
 import { createRelay } from './relay.ts';
+import { createSdcpp } from './sdcpp.ts';
 import { readAnswer } from './stream.ts';
 import { toChatRequest, toGenerateRequest } from './translate.ts';
 import type { Asked, Target } from './translate.ts';
@@ -53,6 +54,7 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
   const maker: Maker = { upstream, ask, tools, pauseMs, fetch: createFetch({ ...options, headers }, flavour) };
   /** Which program a model is said to belong to: some are asked in words of their own. */
   const owners = new Map<string, string>();
+  const sdcpp = createSdcpp({ ...options, headers }, maker, owners);
 
   async function* answerText<Result>(
     input: Knobs & { echo?: boolean | undefined },
@@ -88,7 +90,8 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
     priority: options.priority ?? (flavour === 'xai' ? 10 : 90),
     async models(signal) {
       const fixed = options.models && { data: options.models.map((id) => ({ id })) };
-      return toModels(fixed ?? (await list(signal)), flavour);
+      const models = toModels(fixed ?? (await list(signal)), flavour);
+      return flavour === 'xai' ? models : sdcpp.complete(models, signal);
     },
     handles: {
       'text.generate': (input, call) =>
@@ -105,7 +108,7 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
           (target) => toChatRequest(input, target),
           (answer) => answer.chatResult(),
         ),
-      ...(flavour === 'xai' ? toXai(maker) : toGeneric(maker, owners, limits)),
+      ...(flavour === 'xai' ? toXai(maker) : sdcpp.over(toGeneric(maker, owners, limits))),
     },
     // xAI refuses knobs that are common elsewhere: its requests are translated, which leaves them out and says so.
     ...(flavour === 'xai' ? {} : { relays: { openai: createRelay(upstream, limits.maxReplyBytes) } }),

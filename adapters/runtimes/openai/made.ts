@@ -32,29 +32,57 @@ export interface Order {
   seed?: number | undefined;
 }
 
+/** Pictures in parts, whichever way a part is made. */
+export interface Batch {
+  /** The runtime's name. */
+  source: string;
+  n: number;
+  /** The most that one part may have. */
+  most: number;
+  seed?: number | undefined;
+  /** Makes `count` pictures when there are `made` already. */
+  draw(count: number, made: number): AsyncGenerator<PictureEvent, Made>;
+}
+
 const TICKS_PER_USD = 1e10;
 
-/** Who pays for pictures and gets some of them is given those, and told about the rest. */
+/** One request after the other until there are as many as were asked for. */
 export async function* makePictures(maker: Maker, order: Order, call: Call): AsyncGenerator<PictureEvent> {
-  const { n, most, seed } = order;
+  const { name: source } = maker.upstream;
+  const { n, most, seed, leeway } = order;
+  async function* draw(count: number, made: number): AsyncGenerator<PictureEvent, Made> {
+    const request = order.toRequest(count, made);
+    try {
+      return await readPictures(maker, await maker.ask(request, leeway, call.signal), call.signal);
+    } catch (thrown) {
+      throw withoutRoute(thrown, request.path, source);
+    } finally {
+      for (const warning of request.warnings) yield { type: 'warning', warning };
+    }
+  }
+  yield* collectPictures({ source, n, most, seed, draw }, call.signal);
+}
+
+/** Who pays for pictures and gets some of them is given those, and told about the rest. */
+export async function* collectPictures(batch: Batch, signal: AbortSignal): AsyncGenerator<PictureEvent> {
+  const { source, n, most, seed } = batch;
   const files: MadeFile[] = [];
   const result: Result<'image.generate'> = seed === undefined ? {} : { seed };
   while (files.length < n) {
-    const request = order.toRequest(Math.min(n - files.length, most), files.length);
+    const warnings: string[] = [];
     try {
-      const reply = await maker.ask(request, order.leeway, call.signal);
-      const made = await readPictures(maker, reply, call.signal);
+      const made = yield* batch.draw(Math.min(n - files.length, most), files.length);
       files.push(...made.files.slice(0, n - files.length));
-      if (made.withheld > 0) request.warnings.push(`${maker.upstream.name} withheld ${count(made.withheld)}.`);
+      if (made.withheld > 0) warnings.push(`${source} withheld ${count(made.withheld)}.`);
       if (made.cost !== undefined) result.cost_usd = (result.cost_usd ?? 0) + made.cost;
       result.revised_prompt ??= made.revised;
       if (made.withheld > 0) break;
     } catch (thrown) {
-      if (files.length === 0 || call.signal.aborted) throw withoutRoute(thrown, request.path, maker.upstream.name);
-      request.warnings.push(`Only ${files.length} of ${n} pictures were made: ${toGatewayError(thrown).message}`);
+      if (files.length === 0 || signal.aborted) throw thrown;
+      warnings.push(`Only ${files.length} of ${n} pictures were made: ${toGatewayError(thrown).message}`);
       break;
     } finally {
-      for (const warning of request.warnings) yield { type: 'warning', warning };
+      for (const warning of warnings) yield { type: 'warning', warning };
     }
     if (n > 1) yield { type: 'progress', done: files.length, total: n, unit: 'pictures' };
   }
@@ -62,7 +90,7 @@ export async function* makePictures(maker: Maker, order: Order, call: Call): Asy
   yield { type: 'result', result, files };
 }
 
-interface Made {
+export interface Made {
   files: MadeFile[];
   revised?: string;
   cost?: number;
@@ -70,10 +98,19 @@ interface Made {
   withheld: number;
 }
 
-/** Throws for an answer without a picture. */
-async function readPictures({ upstream, fetch, tools }: Maker, reply: Reply, signal: AbortSignal): Promise<Made> {
-  const { name } = upstream;
-  const { data, usage } = toObject<WirePictures>(await reply.text(), upstream);
+async function readPictures(maker: Maker, reply: Reply, signal: AbortSignal): Promise<Made> {
+  const { data, usage } = toObject<WirePictures>(await reply.text(), maker.upstream);
+  const made = await takePictures(maker, data, signal);
+  const cost = toCost(usage);
+  return cost === undefined ? made : { ...made, cost };
+}
+
+/** Throws where there is no picture among them, or something else. */
+export async function takePictures(
+  { upstream: { name }, fetch, tools }: Maker,
+  data: WirePicture[] | null | undefined,
+  signal: AbortSignal,
+): Promise<Made> {
   if (!Array.isArray(data) || data.some((picture) => typeof picture !== 'object' || !picture)) throw notOpenAI(name);
   const given = data.filter((picture) => picture.respect_moderation !== false);
   if (given.length === 0 && data.length > 0) throw withheld(name, 'picture');
@@ -85,13 +122,7 @@ async function readPictures({ upstream, fetch, tools }: Maker, reply: Reply, sig
   }
   if (files.length === 0) throw invalid(name, 'no picture');
   const revised = given.find((picture) => picture.revised_prompt)?.revised_prompt;
-  const cost = toCost(usage);
-  return {
-    files,
-    withheld: data.length - given.length,
-    ...(revised ? { revised } : {}),
-    ...(cost === undefined ? {} : { cost }),
-  };
+  return { files, withheld: data.length - given.length, ...(revised ? { revised } : {}) };
 }
 
 async function toBytes({ b64_json, url }: WirePicture, fetch: Fetch, source: string, signal: AbortSignal) {

@@ -122,6 +122,31 @@ export interface WireXaiFilm {
   error?: { code?: string; message?: string } | string | null;
 }
 
+/** What an sd-server says of itself; older ones say less. */
+export interface WireSdcpp {
+  /** `img_gen`, `vid_gen`. */
+  supported_modes?: string[];
+  output_formats_by_mode?: Record<string, string[]>;
+  features_by_mode?: Record<string, Record<string, boolean>>;
+  defaults_by_mode?: Record<string, { fps?: number }>;
+  samplers?: string[];
+  schedulers?: string[];
+  loras?: { name?: string; path?: string }[];
+  limits?: { max_width?: number; max_height?: number; max_batch_count?: number };
+}
+
+/** A job of an sd-server. */
+export interface WireSdcppJob {
+  id?: string;
+  /** `queued`, `generating`, `completed`, `failed` or `cancelled`. */
+  status?: string;
+  /** From 1. */
+  queue_position?: number | null;
+  /** Pictures under `images`; a film is the whole of it. */
+  result?: { images?: (WirePicture & { index?: number })[] | null; b64_json?: string | null } | null;
+  error?: { code?: string; message?: string } | null;
+}
+
 /** OpenAI's film. */
 export interface WireFilm {
   id?: string;

@@ -13,15 +13,12 @@ const FIXED = { seed: 11, temperature: 0, max_tokens: 40 };
 /** Asked of every surface; the answers must be equal to the letter on all of them. */
 export const requests: [CapabilityId, Record<string, unknown>][] = [
   ['text.generate', { prompt: 'Tell a story for children about a fox.', ...FIXED }],
-  ['text.generate', { prompt: 'Tell me a bedtime story.', seed: 3, temperature: 0.9, max_tokens: 40 }],
-  ['text.chat', { messages: [{ role: 'user', content: 'Who are you?' }], ...FIXED }],
+  ['text.chat', { messages: [{ role: 'user', content: 'Who are you?' }], seed: 3, temperature: 0.9, max_tokens: 40 }],
   ['text.story', { prompt: 'a bear', audience: 'children', length: 'short', seed: 5 }],
-  ['text.story', { prompt: 'a captain', audience: 'young', length: 'short', seed: 5 }],
-  ['text.story', { prompt: 'society', audience: 'adult', length: 'short', seed: 5 }],
   ['text.edit', { text: 'The fox run home.', instruction: 'Correct the grammar.', ...FIXED }],
   ['text.evaluate', { text: 'The fox ran home. It was happy.', criteria: ['clarity'], seed: 1 }],
   ['text.embed', { input: ['a dog', 'a puppy', 'a car'] }],
-  ['image.generate', { prompt: 'a red house at night', seed: 4, steps: 6 }],
+  ['image.generate', { prompt: 'a red house at night', seed: 4, steps: 3 }],
 ];
 
 const MODELS: Partial<Record<CapabilityId, string>> = { 'text.embed': 'tiny-embed', 'image.generate': 'tiny-t2i' };

@@ -9,7 +9,8 @@ import { serveHere, type ServedHere } from '../cli/serve-here.ts';
 import { readEventStream } from '../support/event-stream.ts';
 import { post } from '../support/gateway.ts';
 
-const SIZE = 10_000_000;
+/** In base64 more than may wait for a reader, and more than is kept with a key. */
+const SIZE = 6_300_000;
 const bytes = randomFillSync(new Uint8Array(SIZE));
 const sha256 = createHash('sha256').update(bytes).digest('hex');
 

@@ -335,6 +335,9 @@ describe('what is no picture', () => {
 
   it.each([
     ['what is no base64', 'neither!', 'invalid_request', /neither an artifact’?'?s id nor a data: URL nor base64/],
+    // Long enough that a look at it for each of its letters would never end.
+    ['a sea of blanks', `${' '.repeat(2_000_000)}!`, 'invalid_request', /neither/],
+    ['padding in the middle', 'AAAA=AAA', 'invalid_request', /neither/],
     ['an address', 'https://example.com/cat.png', 'invalid_request', /does not fetch/],
     ['a file here', 'file:///etc/hostname', 'invalid_request', /does not fetch/],
     ['a path', '../../etc/hostname', 'invalid_request', /neither/],

@@ -35,7 +35,7 @@ const SILENT = ['response_format', 'output_format', 'output_compression', 'step'
 export const PICTURE_LEEWAY: Leeway = { optional: [...SILENT, ...Object.keys(WIRE_NAMES)], silent: SILENT };
 
 const BLOCK = 'sd_cpp_extra_args';
-const BLOCK_TAG = new RegExp(`<\\s*/?\\s*${BLOCK}`, 'i');
+const BLOCK_TAG = new RegExp(`<[\\s/]*${BLOCK}`, 'i');
 const UINT32 = 2 ** 32;
 
 export function toFamily(id: string, owner: string | undefined): Family {

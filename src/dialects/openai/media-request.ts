@@ -59,13 +59,13 @@ export function toAbsolute(c: AppContext, path: string): string {
   return new URL(path, c.req.url).href;
 }
 
-/** What a reference to a file stands for: an artifact's id, a data: URL, or base64. */
-export function toReference(value: unknown): unknown {
+/** What a reference to a file stands for: an artifact's id, a data: URL, or base64. `{"image_url": {"url": …}}` is the deepest. */
+export function toReference(value: unknown, depth = 2): unknown {
   if (typeof value === 'string') return value.replace(/^file-(?=[0-9a-f]{32}$)/, 'art_');
-  if (typeof value !== 'object' || value === null) return value;
+  if (typeof value !== 'object' || value === null || depth === 0) return value;
   const { image_url, url, file_id, b64_json } = value as Json;
   const found = image_url ?? url ?? file_id ?? b64_json;
-  return found === undefined ? value : toReference(found);
+  return found === undefined ? value : toReference(found, depth - 1);
 }
 
 /** Nulls and empty texts are absences, and one file stands for a list of one. */
@@ -76,7 +76,7 @@ function toGiven(body: unknown, schema: z.ZodObject): unknown {
     // `images` is how the newest clients name what forms call `image`.
     const value = given[name] ?? (name === 'image' ? given['images'] : undefined);
     if (value === undefined) continue;
-    if (many) given[name] = [value].flat().map(toReference);
+    if (many) given[name] = [value].flat().map((one) => toReference(one));
     else given[name] = toReference(Array.isArray(value) && value.length === 1 ? value[0] : value);
   }
   return given;

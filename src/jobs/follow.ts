@@ -1,7 +1,8 @@
 // One job as it goes on, for whoever waits for it: how things stand, what happens, and the end.
-import type { Hub } from '../hub.ts';
-import { isEnd, LOOK_MS, type Jobs } from './jobs.ts';
+import { isTerminal, type Hub } from '../hub.ts';
+import type { Jobs } from './jobs.ts';
 import { isEnded, type JobProgress, type JobView } from './view.ts';
+import { LOOK_MS } from './wait.ts';
 
 export type Step =
   | { type: 'status'; job: JobView }
@@ -34,7 +35,7 @@ export async function* followJob(
       wake = () => woken.resolve(false);
       const { reset, entries } = watch.take();
       for (const { event } of entries) {
-        if (isEnd(event.type)) return yield { type: 'ended', job: await jobs.get(owner, id) };
+        if (isTerminal(event)) return yield { type: 'ended', job: await jobs.get(owner, id) };
         const step = toStep(event.type, event.data);
         if (step?.type === 'status') ({ job } = step);
         if (step) yield step;

@@ -1,5 +1,4 @@
 // Jobs: runs with a record that outlives their request. Takes them, tells of them, stops them, and has them worked on.
-
 import type { ArtifactView } from '../capabilities/file.ts';
 import type { CapabilityId } from '../capabilities/index.ts';
 import { GatewayError, toGatewayError } from '../error.ts';
@@ -27,6 +26,7 @@ import type { JobNotes } from './options.ts';
 import { isEnded, toJobView, withResult, type JobView } from './view.ts';
 import { cancelledError, toEnded, toFailure, type PerformerOptions, type Staged } from './perform.ts';
 import { createTeller, MAX_LISTED_POSITION } from './tell.ts';
+import { untilEnded } from './wait.ts';
 import { createWorker } from './worker.ts';
 
 /** Keeps what jobs make, and opens what they are made of. */
@@ -112,11 +112,6 @@ export interface JobSnapshot {
   ended: boolean;
 }
 
-/**
- * Another process on the same store may work on a job, of whose events nobody tells this one: whoever waits looks now and then,
- * in milliseconds.
- */
-export const LOOK_MS = 1000;
 const MAX_LISTED = 100;
 /** Results up to this size travel in webhooks, in characters of JSON. */
 const MAX_HOOK_RESULT = 64_000;
@@ -308,31 +303,9 @@ export function createJobs(options: JobsOptions): Jobs {
     },
     async wait(owner, id, ms, signal) {
       void jobs.start();
-      const ended = Promise.withResolvers<void>();
-      const watch = hub.watch({
-        owner,
-        job: id,
-        onEntry: () => {
-          const { reset, entries } = watch.take();
-          if (reset || entries.some(({ event }) => isEnd(event.type))) ended.resolve();
-        },
-      });
-      const timer = setTimeout(ended.resolve, Math.min(ms, 2_147_483_647));
-      const looking = setInterval(() => {
-        const look = async () => isEnded((await store.jobs.get(id)) ?? { state: 'done' }) && ended.resolve();
-        look().catch(() => {});
-      }, LOOK_MS);
-      signal?.addEventListener('abort', () => ended.resolve(), { once: true });
-      try {
-        const job = await jobs.get(owner, id);
-        if (isEnded(job) || signal?.aborted) return job;
-        await ended.promise;
-        return await jobs.get(owner, id);
-      } finally {
-        clearTimeout(timer);
-        clearInterval(looking);
-        watch.close();
-      }
+      const isOver = async () => isEnded(await record(owner, id));
+      await untilEnded({ hub, owner, job: id, isOver, ms, signal });
+      return jobs.get(owner, id);
     },
     async snapshot(owner, id) {
       void jobs.start();
@@ -360,10 +333,6 @@ export function createJobs(options: JobsOptions): Jobs {
     },
   };
   return jobs;
-}
-
-export function isEnd(type: string): boolean {
-  return type === 'job:done' || type === 'job:failed' || type === 'job:cancelled';
 }
 
 /** How an artifact was made, for whoever looks at it later. */

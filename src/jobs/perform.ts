@@ -158,7 +158,8 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     if (failure.code === 'cancelled') {
       return end(work, { state: 'cancelled', error: toFailure(failure), notes: { ...notes } });
     }
-    const { misses: before = 0, awaited } = job.notes as JobNotes;
+    const { misses: before = 0 } = job.notes as JobNotes;
+    const awaited = isAwaited(job);
     if (!reason && !work.worked && !awaited && wasNotStarted(failure)) {
       const misses = before + 1;
       const runAt = now() + delayOf(misses, failure.retryAfter);
@@ -221,6 +222,11 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
 
 export function toEnded(job: JobHead, { state, at, error, notes }: Outcome): JobHead {
   return { ...job, state, finishedAt: at, notes: { ...job.notes, ...notes }, ...(error ? { error } : {}) };
+}
+
+/** Somebody waits for the answer; who waited when an earlier attempt began, or before it was tried anew, has gone. */
+function isAwaited({ notes, attempts, since, createdAt }: JobRecord): boolean {
+  return (notes as JobNotes).awaited === true && attempts === 1 && since === createdAt;
 }
 
 function isInMemory({ bytes }: MadeFile): boolean {

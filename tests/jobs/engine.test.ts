@@ -156,6 +156,21 @@ describe('failures', () => {
     expect(ended).toMatchObject({ state: 'failed', error: { code: 'upstream_unavailable' } });
   });
 
+  it('waits again where nobody waits for it any more: it was tried anew later', async () => {
+    let down = true;
+    const runtime = createScripted({ generate: () => ({ text: 'up again' }), down: () => down });
+    const opened = await openJobs(folder, [runtime]);
+    await opened.jobs.start();
+    const { id } = await opened.submit({ model: 'scripted/script' }, { awaited: true });
+    await opened.until(id, 'failed');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await opened.jobs.retry('owner', id);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect((await opened.jobs.get('owner', id)).state).not.toBe('failed');
+    down = false;
+    expect(await opened.until(id, 'done', 8000)).toMatchObject({ attempts: 1 });
+  });
+
   it('of the request itself → failed at once, not tried again', async () => {
     const runtime = createScripted({
       generate: () => {

@@ -1,7 +1,9 @@
 // Which model of which runtime answers: default → alias → id → runtime/id, from lists that are kept and never waited for twice.
 import type { Ability } from './capabilities/define.ts';
-import { capabilities, capabilityIds, type CapabilityId } from './capabilities/index.ts';
+import { capabilityIds, type CapabilityId } from './capabilities/index.ts';
+import { distance } from './distance.ts';
 import { GatewayError, toGatewayError } from './error.ts';
+import { mayOffer, needsOf, offers, START_TEXT, TEXT_MODELS, toStart, withNeeds } from './offers.ts';
 import type { Model, RuntimeAdapter } from './runtime.ts';
 import type { WorkflowDesk } from './workflows.ts';
 
@@ -66,22 +68,6 @@ interface Shelf {
 const MISS_MS = 1000;
 /** What is missing may be on a runtime that is down: another try makes sense after this many seconds. */
 const DOWN_S = 30;
-const NEEDED: Record<Ability, string> = {
-  vision: 'for pictures',
-  mask: 'with a mask',
-  animate: 'from a picture',
-};
-const COMFYUI = 'Start ComfyUI and set HONO_AI_COMFYUI_URL';
-/** What to start for what no text model does. */
-const STARTS: Partial<Record<CapabilityId | Ability, string>> = {
-  'image.generate': `${COMFYUI}, or set HONO_AI_EMBEDDED=true for tiny pictures.`,
-  'image.edit': `${COMFYUI}.`,
-  'image.vary': `${COMFYUI}.`,
-  'image.upscale': `${COMFYUI}.`,
-  'video.generate': `${COMFYUI}.`,
-  'music.generate': `${COMFYUI}, or ACE-Step and set HONO_AI_ACESTEP_URL.`,
-  vision: 'Start Ollama and get a model that sees, for example: ollama pull qwen3-vl:4b',
-};
 
 export function createCatalog(options: CatalogOptions): Catalog {
   const { aliases, defaults, ttlMs, deadlineMs } = options;
@@ -191,18 +177,11 @@ export function createCatalog(options: CatalogOptions): Catalog {
 
   function notOffered(id: CapabilityId, needs: Ability[]): GatewayError {
     const down = shelves.find((shelf) => shelf.error);
-    const start = needs.includes('vision') ? STARTS.vision : STARTS[id];
-    const hint = start ?? down?.error?.hint ?? textHint(id);
+    const pull = (name: string) => shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
     return new GatewayError('not_supported', `No runtime offers ${withNeeds(id, needs)} now.`, {
-      hint,
+      hint: toStart(id, needs) ?? down?.error?.hint ?? pull(TEXT_MODELS[id] ?? 'llama3.2') ?? START_TEXT,
       ...(down ? { retryAfter: DOWN_S } : {}),
     });
-  }
-
-  function textHint(id: CapabilityId): string {
-    const name = id === 'text.embed' ? 'nomic-embed-text' : 'llama3.2';
-    const pull = shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
-    return pull ?? 'Start Ollama, or set HONO_AI_EMBEDDED=true for the built-in models.';
   }
 
   function list(): Listing[] {
@@ -250,30 +229,6 @@ export function createCatalog(options: CatalogOptions): Catalog {
   };
 }
 
-function needsOf(id: CapabilityId, input?: object): Ability[] {
-  const needs = capabilities[id].needs as ((input?: object) => Ability[]) | undefined;
-  return needs?.(input) ?? [];
-}
-
-/** Offered by the runtime itself, or derived from what it offers; and known to be able to do what is needed. */
-export function offers(model: Model, id: CapabilityId, needs: Ability[]): boolean {
-  return hasCapability(model, id) && needs.every((ability) => model[ability] === true);
-}
-
-/** The same where nothing speaks against it: for a model that somebody names, who may know more. */
-function mayOffer(model: Model, id: CapabilityId, needs: Ability[]): boolean {
-  return hasCapability(model, id) && needs.every((ability) => model[ability] !== false);
-}
-
-function hasCapability(model: Model, id: CapabilityId): boolean {
-  if (model.capabilities.includes(id)) return true;
-  return capabilities[id].derive?.from.some((base) => model.capabilities.includes(base as CapabilityId)) ?? false;
-}
-
-function withNeeds(id: CapabilityId, needs: Ability[]): string {
-  return needs.length === 0 ? id : `${id} ${needs.map((ability) => NEEDED[ability]).join(' and ')}`;
-}
-
 function warmth(model: Model): number {
   return model.state === 'loaded' ? 1 : 0;
 }
@@ -302,24 +257,12 @@ function toIndex(shelves: Shelf[]): Map<string, Route> {
 /** Up to three known names that look like this one. */
 function nearest(name: string, known: string[]): string[] {
   const wanted = name.toLowerCase();
+  // Cut, so that a hostile name costs little.
+  const away = (id: string) => (id.includes(wanted) ? 0 : distance(wanted.slice(0, 64), id.slice(0, 64)));
   return [...new Set(known)]
-    .map((id) => ({ id, distance: id.toLowerCase().includes(wanted) ? 0 : distance(wanted, id.toLowerCase()) }))
-    .filter(({ distance }) => distance <= Math.max(2, wanted.length / 3))
-    .toSorted((a, b) => a.distance - b.distance)
+    .map((id) => ({ id, away: away(id.toLowerCase()) }))
+    .filter((one) => one.away <= Math.max(2, wanted.length / 3))
+    .toSorted((a, b) => a.away - b.away)
     .slice(0, 3)
     .map(({ id }) => id);
-}
-
-/** Levenshtein; names are cut, so that a hostile one costs little. */
-function distance(a: string, b: string): number {
-  const [left, right] = [a.slice(0, 64), b.slice(0, 64)];
-  let row = Array.from({ length: right.length + 1 }, (_, column) => column);
-  for (let i = 1; i <= left.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= right.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (left[i - 1] === right[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[right.length]!;
 }

@@ -1,4 +1,5 @@
 // Names as a server lists them, and what people call the same thing.
+import { distance } from '../../../src/distance.ts';
 
 /** Files of weights, by how their names end. */
 const MODEL_FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf|onnx)$/i;
@@ -47,16 +48,7 @@ const plain = (name: string) =>
     .toLowerCase()
     .replaceAll(/[^a-z\d]+/g, '');
 
-/** Levenshtein; a name that begins with the other is near. */
+/** A name that begins with the other is near. */
 function away(a: string, b: string): number {
-  if (a.length >= 3 && (b.startsWith(a) || a.startsWith(b))) return 1;
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
+  return a.length >= 3 && (b.startsWith(a) || a.startsWith(b)) ? 1 : distance(a, b);
 }

@@ -13,10 +13,10 @@ export function idArgument(what: string): Argument {
 }
 
 /**
- * Each id once, in its order. Only `-` may come to nothing: an id that a script failed to fill in must not look like
+ * Each id once, in its order; `check` throws a usage error for what is none. Only `-` may come to nothing: an id that a script failed to fill in must not look like
  * work that went well.
  */
-export async function readIds(invocation: Invocation): Promise<string[]> {
+export async function readIds(invocation: Invocation, check: (id: string) => string = checkId): Promise<string[]> {
   const { words, io, out } = invocation;
   const asked = words.includes('-');
   const ids = words.filter((word) => word !== '-');
@@ -28,7 +28,7 @@ export async function readIds(invocation: Invocation): Promise<string[]> {
     if (!asked) throw usageError('An id is needed.', 'hono-ai jobs ls lists jobs; - reads ids from standard input.');
     out.note('No ids came in; there is nothing to do.');
   }
-  return [...new Set(ids.map(checkId))];
+  return [...new Set(ids.map((id) => check(id)))];
 }
 
 /** What is safe as one part of a path. Throws a usage error. */

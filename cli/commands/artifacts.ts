@@ -5,6 +5,7 @@ import { usageError } from '../exit.ts';
 import { fetchFiles, toSize } from '../fetch.ts';
 import { idArgument, readIds } from '../ids.ts';
 import { pageFlags, printList, printWhole } from '../pages.ts';
+import { defineRemoval } from '../remove.ts';
 import { saveFlags } from '../save.ts';
 import { readStdinBytes } from '../stdin.ts';
 import { askJson, withTarget, type Target } from '../target.ts';
@@ -70,23 +71,11 @@ const download = defineLeaf({
   },
 });
 
-const rm = defineLeaf({
-  path: 'artifacts rm',
+const rm = defineRemoval({
+  command: 'artifacts rm',
   summary: 'Delete files',
-  argument: idArgument('ID'),
-  flags: {},
-  async run(invocation) {
-    const { out, flags } = invocation;
-    const ids = await readIds(invocation);
-    await withTarget(invocation, async (target) => {
-      for (const id of ids) {
-        await askJson(target, { method: 'DELETE', path: `/artifacts/${id}` });
-        if (!flags.json) out.line(id);
-        out.note(`${id}: deleted`);
-      }
-      if (flags.json) out.json({ object: 'list', data: ids.map((id) => ({ id, deleted: true })) });
-    });
-  },
+  toPath: (id) => `/artifacts/${id}`,
+  told: 'deleted',
 });
 
 const upload = defineLeaf({

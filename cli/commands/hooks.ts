@@ -4,6 +4,7 @@ import { defineGroup, defineLeaf, type Argument, type Command, type Flag, type I
 import { CommandFailure, exitCodes, usageError } from '../exit.ts';
 import { checkId, idArgument, readIds } from '../ids.ts';
 import { pageFlags, printList } from '../pages.ts';
+import { defineRemoval } from '../remove.ts';
 import { askJson, withTarget } from '../target.ts';
 
 const EVENTS = ['job.done', 'job.failed', 'job.cancelled', 'batch.done', '*'];
@@ -61,23 +62,11 @@ const add = defineLeaf({
   },
 });
 
-const rm = defineLeaf({
-  path: 'hooks rm',
+const rm = defineRemoval({
+  command: 'hooks rm',
   summary: 'Have addresses not called any more',
-  argument: idArgument('ID'),
-  flags: {},
-  async run(invocation) {
-    const { out, flags } = invocation;
-    const ids = await readIds(invocation);
-    await withTarget(invocation, async (target) => {
-      for (const id of ids) {
-        await askJson(target, { method: 'DELETE', path: `/webhooks/${id}` });
-        if (!flags.json) out.line(id);
-        out.note(`${id}: removed`);
-      }
-      if (flags.json) out.json({ object: 'list', data: ids.map((id) => ({ id, deleted: true })) });
-    });
-  },
+  toPath: (id) => `/webhooks/${id}`,
+  told: 'removed',
 });
 
 const test = defineLeaf({

@@ -39,8 +39,11 @@ function run(engine: Engine, args: string[]): Promise<{ code: number; stdout: st
     HONO_AI_EMBEDDED: 'false',
   } as NodeJS.ProcessEnv;
   return new Promise((resolve) => {
-    execFile(command, [...first, 'cli/main.ts', ...args], { cwd: root, env }, (error, stdout, stderr) =>
-      resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
+    execFile(
+      command,
+      [...first, 'cli/main.ts', ...args],
+      { cwd: root, env, timeout: 50_000 },
+      (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
     );
   });
 }
@@ -85,7 +88,7 @@ describe.each(['node', 'bun', 'deno'] as const)('on %s', { timeout: 60_000 }, (e
     const { command, args: first } = engines[engine];
     const env = { ...process.env, HONO_AI_CONFIG: at('hono-ai.yaml'), HONO_AI_STATE_DIR: at(`state-${engine}`) };
     const args = [...first, 'cli/main.ts', 'image', 'gen', 'a fox', '-m', 'sdxl', '-o', at(`${engine}-never.png`)];
-    const child = execFile(command, args, { cwd: root, env: { ...env, HONO_AI_DISCOVER: 'false' } });
+    const child = execFile(command, args, { cwd: root, env: { ...env, HONO_AI_DISCOVER: 'false' }, timeout: 50_000 });
     const ended = new Promise<number | null>((resolve) => void child.once('exit', resolve));
     const id = await comfyui.held();
     child.kill('SIGINT');

@@ -65,6 +65,11 @@ describe('workflows', () => {
     expect((await run(['rm', 'my-graph-2'])).code).toBe(3);
   });
 
+  it('may have dots in their ids', async () => {
+    await run(['add', save('v.json', graph), '--id', 'my-1.5']);
+    expect(await run(['rm', 'my-1.5'])).toMatchObject({ code: 0, stdout: 'my-1.5\n' });
+  });
+
   it('take the binding that lies beside the graph, or the one that is named', async () => {
     const path = save('bound.json', graph);
     save('bound.binding.json', { capability: 'image.generate', params: { prompt: { node: 'neg', input: 'text' } } });

@@ -3,7 +3,7 @@ import { capabilities } from '../../../src/capabilities/index.ts';
 import type { WorkflowCheck, WorkflowDetails, WorkflowView } from '../../../src/workflows.ts';
 import { defineGroup, defineLeaf, type Flag } from '../../command.ts';
 import { exitCodes, usageError } from '../../exit.ts';
-import { readIds } from '../../ids.ts';
+import { defineRemoval } from '../../remove.ts';
 import { askJson, getJson, withTarget } from '../../target.ts';
 import { readProposal, toId } from './proposal.ts';
 import { run } from './run.ts';
@@ -142,22 +142,15 @@ const validate = defineLeaf({
   },
 });
 
-const rm = defineLeaf({
-  path: 'workflows rm',
+const rm = defineRemoval({
+  command: 'workflows rm',
   summary: 'Remove workflows of yours',
+  toPath: (id) => toPath('rm', id),
+  told: 'removed',
   argument: { hint: '[ID…|-]', description: `Ids; - reads them from standard input. ${LISTED}`, max: Infinity },
-  flags: {},
-  async run(invocation) {
-    const { out, flags } = invocation;
-    const ids = await readIds(invocation);
-    await withTarget(invocation, async (target) => {
-      for (const id of ids) {
-        await askJson(target, { method: 'DELETE', path: toPath('rm', id) });
-        if (!flags.json) out.line(id);
-        out.note(`${id}: removed`);
-      }
-      if (flags.json) out.json({ object: 'list', data: ids.map((id) => ({ id, deleted: true })) });
-    });
+  check(id) {
+    if (!ID.test(id)) throw usageError(`“${id}” is no id of a workflow.`);
+    return id;
   },
 });
 

@@ -2,16 +2,7 @@
 import { z } from 'zod';
 import { defineMaker } from '../define.ts';
 import { fileField } from '../file.ts';
-import {
-  common,
-  countField,
-  diffusionFields,
-  madeFields,
-  MIN_SIDE,
-  outputFields,
-  prompt,
-  sizeFields,
-} from './fields.ts';
+import { madeFields, MIN_SIDE, paintFields, prompt } from './fields.ts';
 
 export const imageEdit = defineMaker({
   id: 'image.edit',
@@ -30,11 +21,7 @@ export const imageEdit = defineMaker({
       sizeOf: 'image',
     }).optional(),
     strength: z.number().min(0).max(1).optional().describe('0 keeps the picture, 1 makes a new one.'),
-    ...sizeFields,
-    ...countField,
-    ...diffusionFields,
-    ...outputFields,
-    ...common,
+    ...paintFields,
   }),
   result: z.object(madeFields),
   needs: (input) => (input?.mask === undefined ? [] : ['mask']),

@@ -54,7 +54,7 @@ export const outputFields = {
   output_compression: z.int().min(0).max(100).optional().describe('Quality of jpeg and webp, 0 to 100.'),
 };
 
-export const countField = { n: z.int().min(1).max(16).default(1).describe('How many to make.') };
+const countField = { n: z.int().min(1).max(16).default(1).describe('How many to make.') };
 
 /** What handlers tell of pictures and films beside the files themselves. */
 export const madeFields = {
@@ -64,6 +64,9 @@ export const madeFields = {
 };
 
 export const common = { ...modelField, ...streamField };
+
+/** Of everything that paints. */
+export const paintFields = { ...sizeFields, ...countField, ...diffusionFields, ...outputFields, ...common };
 
 type Sized = { size?: string | undefined; width?: number | undefined; height?: number | undefined };
 

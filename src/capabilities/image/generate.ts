@@ -1,7 +1,7 @@
 // image.generate: a prompt in, pictures out.
 import { z } from 'zod';
 import { defineMaker } from '../define.ts';
-import { common, countField, diffusionFields, madeFields, outputFields, prompt, sizeFields } from './fields.ts';
+import { madeFields, paintFields, prompt } from './fields.ts';
 
 export const imageGenerate = defineMaker({
   id: 'image.generate',
@@ -12,11 +12,7 @@ export const imageGenerate = defineMaker({
   makes: 'image',
   input: z.object({
     prompt: prompt.min(1).describe('What is to be seen.'),
-    ...sizeFields,
-    ...countField,
-    ...diffusionFields,
-    ...outputFields,
-    ...common,
+    ...paintFields,
   }),
   result: z.object(madeFields),
   cli: { command: ['image', 'gen'], argument: 'prompt' },

@@ -2,16 +2,7 @@
 import { z } from 'zod';
 import { defineMaker } from '../define.ts';
 import { fileField } from '../file.ts';
-import {
-  common,
-  countField,
-  diffusionFields,
-  madeFields,
-  MIN_SIDE,
-  outputFields,
-  prompt,
-  sizeFields,
-} from './fields.ts';
+import { madeFields, MIN_SIDE, paintFields, prompt } from './fields.ts';
 
 export const imageVary = defineMaker({
   id: 'image.vary',
@@ -23,11 +14,7 @@ export const imageVary = defineMaker({
     image: fileField('image', 'The picture to vary.', { minSide: MIN_SIDE }),
     prompt: prompt.optional().describe('What the picture shows, where that helps.'),
     strength: z.number().min(0).max(1).optional().describe('0 keeps the picture, 1 makes a new one.'),
-    ...sizeFields,
-    ...countField,
-    ...diffusionFields,
-    ...outputFields,
-    ...common,
+    ...paintFields,
   }),
   result: z.object(madeFields),
   cli: { command: ['image', 'vary'], argument: 'image' },

@@ -240,6 +240,7 @@ describe('jobs of an sd-server', () => {
     await eventually('the second waits', () => jobs.stateOf('job_2') === 'queued');
     abort.abort();
     await expectLeft(second);
+    await eventually('it is cancelled', () => jobs.cancelled.length === 1);
     expect(jobs.cancelled).toEqual([{ id: 'job_2', was: 'queued' }]);
     jobs.release();
     await first;

@@ -9,6 +9,7 @@ import { storeCases } from './store-cases.ts';
 
 const run = promisify(execFile);
 const LONGEST_MS = 300_000;
+const OPERATIONS = '1000';
 
 export function testStoreOn(engine: Engine, store: StoreName): void {
   describe(`store ${store} on ${engine}`, () => {
@@ -16,7 +17,11 @@ export function testStoreOn(engine: Engine, store: StoreName): void {
     beforeAll(async () => {
       const { command, args } = engines[engine];
       const script = join(root, 'tests/support/run-store-cases.ts');
-      const { stdout } = await run(command, [...args, script, store], { cwd: root, timeout: LONGEST_MS });
+      const { stdout } = await run(command, [...args, script, store], {
+        cwd: root,
+        timeout: LONGEST_MS,
+        env: { ...process.env, HONO_AI_STORE_OPERATIONS: OPERATIONS },
+      });
       for (const line of stdout.split('\n')) {
         if (!line.startsWith('{"name"')) continue;
         const { name, error } = JSON.parse(line) as { name: string; error?: string };

@@ -8,19 +8,30 @@ import { createCatalog } from '../src/catalog.ts';
 import { ConfigError, type Config, type Origin } from '../src/config.ts';
 import { createGateway, type Gateway } from '../src/gateway.ts';
 import type { Log } from '../src/http/context.ts';
+import type { Hardware } from '../src/hardware.ts';
+import { createGpu } from '../src/hardware/gpu.ts';
+import { openHub } from '../src/hub.ts';
+import { createOnDemand } from '../src/models/on-demand.ts';
+import { createMoves } from '../src/models/residency/moves.ts';
+import { toPullHandler } from '../src/models/pulls.ts';
+import type { Choice } from '../src/models/views.ts';
 import type { GpuTenant, RuntimeAdapter } from '../src/runtime.ts';
 import { fetchTransport, type Transport } from '../src/upstream.ts';
 import { loadAsset } from './assets.ts';
 import { createClock } from './clock.ts';
 import { openSocketIo } from './hosts/socketio.ts';
 import { createFailpoint } from './failpoint.ts';
-import { detectVram } from './hardware.ts';
+import { createDownloads } from './downloads/index.ts';
+import { createDoctor } from './doctor/index.ts';
+import { openHardware } from './hardware/index.ts';
 import { createLog } from './log.ts';
+import { createModels } from './models.ts';
 import { openMediaTools } from './media/index.ts';
 import { createNotify } from './notify.ts';
-import { openRuntimes } from './runtimes/index.ts';
+import { openPullers, openRuntimes } from './runtimes/index.ts';
 import { loadConfig, type Env } from './settings.ts';
 import { defaultStateDir, openStateDir } from './state.ts';
+import { openStore } from './stores/index.ts';
 import { openWork, type Work } from './work.ts';
 
 export interface OpenGateway {
@@ -48,6 +59,8 @@ export interface OpenOptions {
   log?: Log;
   /** In place of those the configuration names; for tests. */
   runtimes?: RuntimeAdapter[];
+  /** In place of this machine's; for tests. */
+  hardware?: Hardware;
   /** false: take jobs and tell of them, but work on one only where somebody waits for it. */
   work?: boolean;
 }
@@ -61,48 +74,108 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
   const log = options.log ?? createLog(config.log_level);
   const transport = options.transport ?? fetchTransport;
   const tools = openMediaTools({ maxPixels: config.max_pixels });
-  const runtimes =
-    options.runtimes ??
-    (await openRuntimes({ config, transport, tools, stateDir, cacheDir: join(stateDir, 'models') }));
+  const instance = crypto.randomUUID();
+  const clock = createClock();
+  const failpoint = createFailpoint(options.env['HONO_AI_FAIL_AT']);
+  const store = await openStore({ config, stateDir, now: clock.now, log, failpoint });
+  const hub = await openHub({ spine: store.spine, window: config.event_window, now: clock.now });
+  const downloads = createDownloads({
+    tokens: config.hf_token === undefined ? {} : { [new URL(config.hf_endpoint).origin]: config.hf_token },
+    trusted: [config.hf_endpoint, config.ollama_registry].map((address) => new URL(address).origin),
+    allow: config.pull_allow,
+    stallMs: config.pull_stall_ms,
+    tries: config.pull_tries,
+  });
+  const hardware = options.hardware ?? openHardware({ card: config.gpu, now: clock.now });
+  const parts = { config, transport, tools, downloads, hardware, stateDir, cacheDir: join(stateDir, 'models') };
+  const runtimes = options.runtimes ?? (await openRuntimes(parts));
+  const defaults = toDefaults(config);
+  const models = createModels({
+    config,
+    runtimes,
+    pullers: openPullers(parts, runtimes),
+    store,
+    hub,
+    hardware,
+    now: clock.now,
+    log,
+    defaults,
+    catalog: () => catalog,
+    arbiter: () => arbiter,
+  });
+  await models.load();
   const catalog = createCatalog({
     runtimes,
-    aliases: config.aliases,
-    defaults: toDefaults(config),
+    routing: models.routing,
+    overlay: models.overlay,
     ttlMs: config.catalog_ms,
     deadlineMs: config.control_ms,
   });
   const tenants: Record<string, GpuTenant> = {};
   for (const runtime of runtimes) if (runtime.gpu) tenants[runtime.name] = runtime.gpu;
   const notify = createNotify();
+  const noticeMoves = createMoves((runtime) => void catalog.refreshOf(runtime));
   const arbiter = createArbiter({
     tenants,
-    budget: config.vram ?? detectVram(),
+    budget: models.budget,
+    isFirm: config.vram !== undefined,
+    isPinned: (runtime, model) => models.residency.policyOf(runtime, model).pinned,
     queueMs: config.queue_ms,
-    onChange: () => notify.changed('gpu', () => ({ ...arbiter.snapshot() })),
+    now: clock.now,
+    onResidents: (runtime, residents) => residents.forEach((one) => models.footprints.learn(runtime, one)),
+    onChange: () => {
+      noticeMoves(arbiter.snapshot().held);
+      notify.changed('gpu', () => ({ ...arbiter.snapshot() }));
+    },
   });
   const gateway = createGateway({
     catalog,
     arbiter,
     maxRuns: config.max_runs,
     toPng: tools.toPng,
-    onPull: (pull) => notify.changed(`model:pull ${pull.runtime} ${pull.model}`, () => ({ ...pull })),
+    own: { 'model.pull': toPullHandler(models.pulls, models.advise) },
+    ...(config.pull_on_use ? { onDemand: createOnDemand(models) } : {}),
+    keepOf: models.residency.keepOf,
+    use: models.residency.use,
   });
-  const instance = crypto.randomUUID();
-  const clock = createClock();
   const work = await openWork({
     config,
     stateDir,
     instance,
+    store,
+    hub,
     gateway,
     tools,
     now: clock.now,
     log,
-    failpoint: createFailpoint(options.env['HONO_AI_FAIL_AT']),
+    failpoint,
   });
   notify.to(work.hub);
-  if (options.work !== false) await work.start();
+  if (options.work !== false) {
+    await work.start();
+    hardware.start();
+    await models.residency.start();
+  }
+  const { pulls, residency, routing, footprints } = models;
   const app = createApp({
     ...work,
+    pulls,
+    residency,
+    routing,
+    footprints,
+    hardware,
+    gpu: createGpu({ runtimes, hardware, arbiter, residency }),
+    doctor: createDoctor({
+      config,
+      env: options.env,
+      stateDir,
+      cacheDir: parts.cacheDir,
+      hardware,
+      runtimes,
+      statuses: catalog.runtimes,
+      health: () => store.health(),
+      version,
+    }),
     socketIo: openSocketIo(work.realtime),
     now: clock.now,
     gateway,
@@ -123,6 +196,7 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     version,
     work,
     async close() {
+      await models.close();
       await work.close();
       clock.close();
       notify.close();
@@ -132,7 +206,7 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
 }
 
 /** Throws a ConfigError for a default of something that cannot be asked. */
-function toDefaults({ defaults }: Config): Partial<Record<CapabilityId, string>> {
+function toDefaults({ defaults }: Config): Partial<Record<CapabilityId, Choice>> {
   for (const id of Object.keys(defaults)) {
     if (!Object.hasOwn(capabilities, id)) {
       throw new ConfigError(`defaults: there is no capability "${id}"; there are ${capabilityIds.join(', ')}`);

@@ -6,7 +6,7 @@ import { capabilities, type CapabilityId } from '../src/capabilities/index.ts';
 import type { Config } from '../src/config.ts';
 import { registerBatchEnd } from '../src/dialects/openai/batch-output.ts';
 import type { Gateway } from '../src/gateway.ts';
-import { openHub, type Hub } from '../src/hub.ts';
+import type { Hub } from '../src/hub.ts';
 import { finishFiles, toConversion, type MediaTools } from '../src/media.ts';
 import type { Log } from '../src/http/context.ts';
 import { createBatches, type Batches } from '../src/jobs/batches.ts';
@@ -14,7 +14,7 @@ import { createJobs, type JobFiles, type Jobs } from '../src/jobs/jobs.ts';
 import { createRealtime, type Realtime } from '../src/realtime/realtime.ts';
 import type { DocumentStore, Failpoint, Store } from '../src/store.ts';
 import { createWebhooks, type Webhooks } from '../src/webhooks/webhooks.ts';
-import { openBlobs, openStore } from './stores/index.ts';
+import { openBlobs } from './stores/index.ts';
 import { createGuardedSend } from './transports/guarded.ts';
 import { isWorkerAlive, toWorkerName } from './worker-name.ts';
 
@@ -36,6 +36,8 @@ export interface WorkOptions {
   config: Config;
   stateDir: string;
   instance: string;
+  store: Store;
+  hub: Hub;
   gateway: Gateway;
   tools: MediaTools;
   now: () => number;
@@ -47,9 +49,7 @@ export interface WorkOptions {
 const DEAD_LETTER_MS = 30 * 86_400_000;
 
 export async function openWork(options: WorkOptions): Promise<Work> {
-  const { config, instance, gateway, tools, now, log, failpoint } = options;
-  const store = await openStore(options);
-  const hub = await openHub({ spine: store.spine, window: config.event_window, now });
+  const { config, instance, store, hub, gateway, tools, now, log, failpoint } = options;
   const { documents } = store;
   const artifacts = createArtifacts({
     documents,

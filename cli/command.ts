@@ -28,7 +28,7 @@ export interface Argument {
   /** How many words it takes. */
   max: number;
   /** What completion offers as its words. */
-  completes?: 'file';
+  completes?: 'model' | 'file';
 }
 
 export interface GlobalFlags {

@@ -1,5 +1,7 @@
 // How a command ends: the exit codes, and the failure that carries one.
 
+import { errorTable, type ErrorCode } from '../src/error.ts';
+
 export const exitCodes = {
   ok: 0,
   failure: 1,
@@ -73,22 +75,6 @@ export function toExitCode(status: number, code?: string): ExitCode {
   return (code === undefined ? undefined : byCode[code]) ?? byStatus[status] ?? exitCodes.failure;
 }
 
-/** The status that a code of src/error.ts stands for, where only the code is known: in the middle of a stream. */
-const statusOfCode: Record<string, number> = {
-  client_closed: 499,
-  rate_limited: 429,
-  overloaded: 503,
-  draining: 503,
-  insufficient_vram: 503,
-  storage_unavailable: 503,
-  storage_full: 507,
-  upstream_timeout: 504,
-  upstream_idle: 504,
-  timed_out: 504,
-  poisoned: 500,
-  internal: 500,
-};
-
 /** A failed answer's body → the failure. `status` is 200 where the failure came as an event of a stream. */
 export function toFailure(status: number, body: unknown): CommandFailure {
   const error = (body as { error?: unknown } | null)?.error;
@@ -99,10 +85,15 @@ export function toFailure(status: number, body: unknown): CommandFailure {
   }
   const { message, code, hint, ...fields } = error as Record<string, unknown>;
   const known = typeof code === 'string' ? code : `http_${status}`;
-  const real = status === 200 ? (statusOfCode[known] ?? (known.startsWith('upstream_') ? 502 : 400)) : status;
+  // In the middle of a stream only the code tells; one that this version does not know is taken for the caller's fault.
+  const real = status === 200 ? (isErrorCode(known) ? errorTable[known][0] : 400) : status;
   return new CommandFailure(toExitCode(real, known), typeof message === 'string' ? message : 'The request failed.', {
     code: known,
     fields,
     ...(typeof hint === 'string' ? { hint } : {}),
   });
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorTable, code);
 }

@@ -2,6 +2,7 @@
 import type { Invocation } from './command.ts';
 import { checkId } from './ids.ts';
 import { saveFile, toPaths, toPlace, type Piece } from './save.ts';
+import { toSize } from './sizes.ts';
 import { readAnswer, type Answer, type Target } from './target.ts';
 
 export interface Fetched extends Piece {
@@ -59,13 +60,6 @@ export async function fetchFiles(
     if (!flags.json && !flags['json-stream']) out.path(path);
   }
   return saved;
-}
-
-export function toSize(bytes: number): string {
-  if (bytes < 1000) return `${bytes} B`;
-  const units = ['kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(units.length, Math.floor(Math.log10(bytes) / 3));
-  return `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
 }
 
 async function openSource(target: Target, { id, text }: Fetched, signal: AbortSignal): Promise<Answer['body']> {

@@ -2,6 +2,7 @@
 import type { JobView } from '../src/jobs/view.ts';
 import type { Invocation } from './command.ts';
 import { toJobId, type JobEvent } from './follow.ts';
+import { toSize } from './sizes.ts';
 
 export interface ProgressLine {
   onEvent(event: JobEvent): void;
@@ -19,10 +20,14 @@ interface Standing {
   message?: string;
   position?: number | undefined;
   eta?: number | undefined;
+  rate?: number;
+  label?: string;
 }
 
 const REDRAW_MS = 100;
 const BAR_CELLS = 20;
+/** Where sizes and speed follow, which shall not be cut off at 80 columns. */
+const SHORT_BAR_CELLS = 10;
 
 /** `ids` are the jobs that are followed; several are summed up. A log names them, unless `unnamed`. */
 export function createProgressLine({ io, out }: Invocation, ids: string[], unnamed = false): ProgressLine {
@@ -88,13 +93,19 @@ export function createProgressLine({ io, out }: Invocation, ids: string[], unnam
 }
 
 /** `12 of 40 steps, 30 %, about 12 s left`, `queued: position 3`. */
-function toText({ state, percent, done, total, unit, message, position, eta }: Standing): string {
+function toText({ state, percent, done, total, unit, message, position, eta, rate, label }: Standing): string {
   const running = state === 'running';
+  const bytes = unit === 'bytes';
+  const amount = (value: number) => (bytes ? toSize(value) : String(value));
   const count =
-    done === undefined ? '' : `${done}${total === undefined ? '' : ` of ${total}`}${unit ? ` ${unit}` : ''}`;
+    done === undefined
+      ? ''
+      : `${amount(done)}${total === undefined ? '' : ` of ${amount(total)}`}${unit && !bytes ? ` ${unit}` : ''}`;
   const details = [
     running && percent > 0 ? `${Math.floor(percent)} %` : '',
     running ? count : '',
+    running && bytes && rate ? `${toSize(Math.round(rate))}/s` : '',
+    running ? (label ?? '') : '',
     running ? (message ?? '') : '',
     state === 'queued' && position !== undefined ? `position ${position}` : '',
     !eta || (!running && state !== 'queued') ? '' : `about ${toSpan(eta)} left`,
@@ -102,10 +113,11 @@ function toText({ state, percent, done, total, unit, message, position, eta }: S
   return details.length > 0 ? `${state}: ${details.join(', ')}` : state;
 }
 
-function toBar({ state, percent }: Standing): string {
+function toBar({ state, percent, unit }: Standing): string {
   if (state !== 'running' || percent === 0) return '';
-  const filled = Math.round((percent / 100) * BAR_CELLS);
-  return `${'█'.repeat(filled)}${'░'.repeat(BAR_CELLS - filled)} `;
+  const cells = unit === 'bytes' ? SHORT_BAR_CELLS : BAR_CELLS;
+  const filled = Math.round((percent / 100) * cells);
+  return `${'█'.repeat(filled)}${'░'.repeat(cells - filled)} `;
 }
 
 function toSummary(jobs: Standing[]): string {
@@ -123,7 +135,7 @@ function toSummary(jobs: Standing[]): string {
 
 function update(job: Standing, { type, data }: JobEvent): void {
   if (type === 'job:progress') {
-    const { percent, done, total, unit, message, eta_s } = data as Partial<Record<string, unknown>>;
+    const { percent, done, total, unit, message, eta_s, rate, label } = data as Partial<Record<string, unknown>>;
     job.state = 'running';
     if (typeof percent === 'number') job.percent = Math.min(100, Math.max(0, percent));
     set(job, 'done', done, 'number');
@@ -131,6 +143,8 @@ function update(job: Standing, { type, data }: JobEvent): void {
     set(job, 'unit', unit, 'string');
     set(job, 'message', message, 'string');
     set(job, 'eta', eta_s, 'number');
+    set(job, 'rate', rate, 'number');
+    set(job, 'label', label, 'string');
     return;
   }
   const view = data['job'] as JobView | undefined;

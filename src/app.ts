@@ -11,9 +11,14 @@ import { respondError } from './http/respond.ts';
 import { serveCapability } from './http/serve.ts';
 import { serveArtifacts } from './routes/artifacts.ts';
 import { serveDocs } from './routes/docs.ts';
+import { serveDoctor } from './routes/doctor.ts';
 import { serveEvents } from './routes/events.ts';
+import { serveHardware } from './routes/hardware.ts';
 import { serveJobs } from './routes/jobs.ts';
+import { serveModelSearch } from './routes/model-search.ts';
 import { serveModels } from './routes/models.ts';
+import { serveResidency } from './routes/residency.ts';
+import { servePulls } from './routes/pulls.ts';
 import { serveSystem } from './routes/system.ts';
 import { serveWebhooks } from './routes/webhooks.ts';
 import { serveWorkflows } from './routes/workflows.ts';
@@ -34,9 +39,14 @@ export function createApp(options: AppOptions): App {
   serveArtifacts(app, options.artifacts);
   serveWebhooks(app, options.webhooks);
   serveEvents(app, { realtime: options.realtime, ...(options.socketIo ? { socketIo: options.socketIo } : {}) });
+  servePulls(app);
+  serveResidency(app);
+  serveModelSearch(app);
   serveModels(app);
   serveWorkflows(app);
   serveSystem(app);
+  serveHardware(app);
+  serveDoctor(app);
   serveDocs(app, options);
   app.notFound((c) => respondError(c, unknownRoute(app, c)));
   app.onError((error, c) => {
@@ -48,16 +58,18 @@ export function createApp(options: AppOptions): App {
   return { fetch: (request, bindings) => app.fetch(request, bindings ?? {}), routes: app.routes };
 }
 
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'];
+
 function unknownRoute(app: OpenAPIHono<AppEnv>, c: AppContext): GatewayError {
-  const methods = app.routes
-    .filter((route) => route.path === c.req.path && route.method !== 'ALL')
-    .map((route) => route.method);
+  const methods = METHODS.filter((method) =>
+    app.router.match(method, c.req.path)[0].some(([[, route]]) => route.method === method),
+  );
   if (methods.length === 0) {
     return new GatewayError('not_found', 'There is nothing at this path.', {
       hint: 'GET /openapi.json lists every route.',
     });
   }
-  c.var.headers['allow'] = [...new Set(methods)].join(', ');
+  c.var.headers['allow'] = methods.join(', ');
   return new GatewayError('method_not_allowed', `This path takes ${c.var.headers['allow']}.`);
 }
 

@@ -1,15 +1,27 @@
 // Which model of which runtime answers: default → alias → id → runtime/id, from lists that are kept and never waited for twice.
-import type { Ability } from './capabilities/define.ts';
-import { capabilityIds, type CapabilityId } from './capabilities/index.ts';
-import { distance } from './distance.ts';
-import { GatewayError, toGatewayError } from './error.ts';
-import { mayOffer, needsOf, offers, START_TEXT, TEXT_MODELS, toStart, withNeeds } from './offers.ts';
+import type { CapabilityId } from './capabilities/index.ts';
+import { createExplain } from './catalog/explain.ts';
+import { toListings, type Listings } from './catalog/listings.ts';
+import { toNames, type Names } from './catalog/names.ts';
+import { createResolver, type Resolver } from './catalog/resolver.ts';
+import { createShelves } from './catalog/shelves.ts';
+import type { GatewayError } from './error.ts';
+import { needsOf } from './offers.ts';
+import type { Routing } from './models/routing.ts';
+import type { Choice, Fit, ModelState, Vram } from './models/views.ts';
 import type { Model, RuntimeAdapter } from './runtime.ts';
+import { within } from './within.ts';
 import type { WorkflowDesk } from './workflows.ts';
 
 export interface Route {
   runtime: RuntimeAdapter;
   model: Model;
+  /** Why it is this one: `asked for`, `default of text.chat`, `alias gpt-4o`. */
+  reason: string;
+  /** What was passed over for it, each with why: `qwen3:8b cannot be reached`. On the first route only. */
+  passed?: string[];
+  /** It stands in a list that somebody made: the next one may answer for whatever goes wrong with it. */
+  listed?: boolean;
 }
 
 /** A model as callers see it. */
@@ -20,6 +32,20 @@ export interface Listing {
   model: Model;
   /** With those derived from what the runtime offers. */
   capabilities: CapabilityId[];
+  /** As its runtime tells it, unless the gateway knows better: `pulling`, `loading`, or `unavailable` where its runtime is down. */
+  state: ModelState;
+  vram?: Vram;
+  fit?: Fit;
+  pinned: boolean;
+}
+
+/** What the gateway knows of models beyond what their runtimes tell. */
+export interface Overlay {
+  /** Grows whenever `of` or `coming` would tell something else. */
+  version(): number;
+  of(runtime: RuntimeAdapter, model: Model): { state?: ModelState; vram?: Vram; fit?: Fit; pinned?: boolean };
+  /** Models on their way to a runtime that are not in its list yet. */
+  coming(runtime: RuntimeAdapter): Iterable<string>;
 }
 
 export interface RuntimeStatus {
@@ -34,13 +60,21 @@ export interface RuntimeStatus {
 export interface Catalog {
   /** The routes to try in turn, for models that can do what `input` needs. One where a model is named; for a default, every runtime that could do it. */
   resolve(id: CapabilityId, model: string | undefined, input?: object): Route[] | Promise<Route[]>;
-  list(): Promise<Listing[]>;
-  find(id: string): Promise<Listing>;
+  /** The same array until something changes. */
+  list(): Promise<readonly Listing[]>;
+  /** By any of its names, an alias included. Throws model_not_found. */
+  find(name: string): Promise<Listing>;
+  /** Aliases that lead to something, with the model that each stands for now. Changes with `list`. */
+  aliases(): Promise<ReadonlyMap<string, Listing>>;
+  /** What answers where no model is named; capabilities that nothing offers are absent. Changes with `list`. */
+  defaults(): Promise<ReadonlyMap<CapabilityId, Listing>>;
   runtimes(): Promise<RuntimeStatus[]>;
   /** Where runtimes keep their workflows, reached or not. */
   desks(): { runtime: string; desk: WorkflowDesk }[];
   /** Asks every runtime now. Never throws; a runtime that fails is marked as down. */
   refresh(): Promise<void>;
+  /** The same for one. What it told before this was called does not count. */
+  refreshOf(runtime: string): Promise<void>;
   /** A call found a runtime unreachable: its models stop being defaults until it answers again. */
   markDown(runtime: RuntimeAdapter, error: GatewayError): void;
 }
@@ -48,173 +82,137 @@ export interface Catalog {
 export interface CatalogOptions {
   /** Any order; the higher priority answers first. */
   runtimes: RuntimeAdapter[];
-  aliases: Record<string, string>;
-  defaults: Partial<Record<CapabilityId, string>>;
+  /** Where there is no `routing`. */
+  aliases?: Record<string, Choice>;
+  defaults?: Partial<Record<CapabilityId, Choice>>;
+  /** What names stand for, as it is set now. */
+  routing?: Pick<Routing, 'aliases' | 'defaults' | 'version' | 'fresh'>;
+  /** What only the gateway knows of a model. */
+  overlay?: Overlay;
   /** How long a list is good for, in milliseconds; older ones are used once more while they are renewed. */
   ttlMs: number;
   /** Longest wait for one runtime's list, in milliseconds. */
   deadlineMs: number;
 }
 
-interface Shelf {
-  runtime: RuntimeAdapter;
-  models: Model[];
-  error?: GatewayError;
-  readAt: number;
-  reading?: Promise<void>;
+/** Worked out of the lists and of what names stand for; good for one state of both. */
+interface Order {
+  shelves: number;
+  routing: number;
+  names: Names;
+  resolver: Resolver;
 }
 
-/** An unknown name makes the lists be read again, but not more often than this. */
-const MISS_MS = 1000;
-/** What is missing may be on a runtime that is down: another try makes sense after this many seconds. */
-const DOWN_S = 30;
+/** Worked out of an order and of what the gateway knows beside. */
+interface Shown extends Listings {
+  order: Order;
+  overlay: number;
+  aliases: ReadonlyMap<string, Listing>;
+  defaults: ReadonlyMap<CapabilityId, Listing>;
+}
+
+/** A list is shown without runtimes that have not told anything after so long, in milliseconds: clients give up soon after. */
+const FIRST_LIST_MS = 2000;
 
 export function createCatalog(options: CatalogOptions): Catalog {
-  const { aliases, defaults, ttlMs, deadlineMs } = options;
-  const shelves: Shelf[] = options.runtimes
-    .toSorted((a, b) => b.priority - a.priority)
-    .map((runtime) => ({ runtime, models: [], readAt: -Infinity }));
-  let index = new Map<string, Route>();
+  const { overlay, routing = toFixed(options) } = options;
+  const shelves = createShelves(options);
+  const explain = createExplain({
+    shelves: shelves.all,
+    aliases: () => routing.aliases().keys(),
+    isComing: (name) => shelves.all.some(({ runtime }) => isComing(runtime, name, overlay)),
+  });
+  let kept: Order | undefined;
+  let shown: Shown | undefined;
 
-  function read(shelf: Shelf): Promise<void> {
-    shelf.reading ??= (async () => {
-      try {
-        shelf.models = await shelf.runtime.models(AbortSignal.timeout(deadlineMs));
-        delete shelf.error;
-      } catch (error) {
-        // The models it last had stay listed and can be asked for by name: the answer then says what is wrong.
-        shelf.error = toGatewayError(error);
-      } finally {
-        shelf.readAt = performance.now();
-        delete shelf.reading;
-        index = toIndex(shelves);
-      }
-    })();
-    return shelf.reading;
+  function order(): Order {
+    const now = { shelves: shelves.version(), routing: routing.version() };
+    if (kept?.shelves === now.shelves && kept.routing === now.routing) return kept;
+    const names = kept?.shelves === now.shelves ? kept.names : toNames(shelves.all);
+    const resolver = createResolver({
+      shelves: shelves.all,
+      names,
+      aliases: routing.aliases(),
+      defaults: routing.defaults(),
+      explain,
+    });
+    return (kept = { ...now, names, resolver });
   }
 
-  const stale = (shelf: Shelf, age: number) => performance.now() - shelf.readAt > age;
-
-  async function refresh(age = -1): Promise<void> {
-    await Promise.all(shelves.filter((shelf) => stale(shelf, age)).map(read));
+  function show(): Shown {
+    const now = order();
+    const version = overlay?.version() ?? 0;
+    if (shown?.order === now && shown.overlay === version) return shown;
+    const listings = toListings(shelves.all, now.names, overlay, shown);
+    // Whoever keeps something made of a list knows by the list itself whether it still holds.
+    if (shown?.order === now && shown.all === listings.all) {
+      return (shown = { ...shown, ...listings, overlay: version });
+    }
+    const all = shown?.all === listings.all ? [...listings.all] : listings.all;
+    return (shown = { ...listings, all, order: now, overlay: version, ...toStanding(now, listings) });
   }
 
-  /** The lists as they are; old ones are renewed behind the caller's back. */
-  function current(): Promise<void> | undefined {
-    const never = shelves.filter((shelf) => shelf.readAt === -Infinity);
-    if (never.length > 0) return Promise.all(never.map(read)).then(() => {});
-    for (const shelf of shelves) if (stale(shelf, ttlMs)) void read(shelf);
-    return undefined;
+  /** Which models aliases and defaults lead to. */
+  function toStanding({ resolver }: Order, { all, byModel }: Listings): Pick<Shown, 'aliases' | 'defaults'> {
+    const aliases = new Map<string, Listing>();
+    for (const name of routing.aliases().keys()) {
+      const [place] = resolver.places(name);
+      const listing = place && byModel.get(place.model);
+      // A model of that name is listed as itself.
+      if (listing && !order().names.own.has(name)) aliases.set(name, listing);
+    }
+    const defaults = new Map<CapabilityId, Listing>();
+    for (const id of new Set(all.flatMap(({ capabilities }) => capabilities))) {
+      const listing = byModel.get(defaultOf(resolver, id)!);
+      if (listing) defaults.set(id, listing);
+    }
+    return { aliases, defaults };
   }
 
-  function resolve(id: CapabilityId, model: string | undefined, input?: object): Route[] | Promise<Route[]> {
-    const needs = needsOf(id, input);
+  /** Waits only where that is needed: for lists that were never read, and for news of other gateways. */
+  function current(): Promise<unknown> | undefined {
+    const waiting = [shelves.current(), routing.fresh()].filter((one) => one !== undefined);
+    return waiting.length > 0 ? Promise.all(waiting) : undefined;
+  }
+
+  async function currentList(): Promise<Shown> {
     const waiting = current();
-    if (waiting) return waiting.then(() => lookUp(id, model, needs));
-    const name = model === undefined ? defaults[id] : model;
-    if (name !== undefined && !index.has(aliases[name] ?? name)) {
-      return refresh(MISS_MS).then(() => lookUp(id, model, needs));
-    }
-    return lookUp(id, model, needs);
+    if (waiting) await within(FIRST_LIST_MS, waiting);
+    return show();
   }
 
-  function lookUp(id: CapabilityId, model: string | undefined, needs: Ability[]): Route[] {
-    const asked = model === 'default' || model === 'auto' ? undefined : model;
-    const name = asked ?? defaults[id];
-    if (name === undefined) return defaultRoutes(id, needs);
-    const known = aliases[name] ?? name;
-    const route = index.get(known);
-    if (!route) {
-      const down = shelves.find(({ runtime, error }) => error && known.startsWith(`${runtime.name}/`));
-      throw down?.error ?? unknownModel(name, asked === undefined ? id : undefined);
-    }
-    if (!mayOffer(route.model, id, needs)) throw cannot(id, route, needs);
-    return [route];
-  }
-
-  /** The best model of each runtime: one that is loaded, else the runtime's highest rank. Runtimes that are down come last. */
-  function defaultRoutes(id: CapabilityId, needs: Ability[]): Route[] {
-    const routes: (Route & { down: boolean })[] = [];
-    for (const { runtime, models, error } of shelves) {
-      const able = models.filter((model) => model.state !== 'available' && offers(model, id, needs));
-      const [best] = able.toSorted((a, b) => warmth(b) - warmth(a) || (b.rank ?? 0) - (a.rank ?? 0));
-      if (best) routes.push({ runtime, model: best, down: error !== undefined });
-    }
-    if (routes.length === 0) throw notOffered(id, needs);
-    return [...routes.filter((route) => !route.down), ...routes.filter((route) => route.down)];
-  }
-
-  function unknownModel(name: string, configuredFor: CapabilityId | undefined): GatewayError {
-    const near = nearest(name, [...index.keys(), ...Object.keys(aliases)]);
-    const down = shelves.filter((shelf) => shelf.error);
-    const pull = shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
-    const hints = [
-      near.length > 0 ? `Did you mean ${near.join(' or ')}?` : '',
-      pull ? `To get it: ${pull.replace(/\.$/, '')}.` : '',
-      down.length > 0
-        ? `${down.map((shelf) => shelf.runtime.name).join(', ')} cannot be reached; its models are missing here.`
-        : '',
-      configuredFor ? `It is configured as the default of ${configuredFor}.` : '',
-    ];
-    return new GatewayError('model_not_found', `There is no model “${name}”.`, {
-      param: 'model',
-      hint: hints.filter(Boolean).join(' ') || 'GET /models lists what there is.',
-      ...(down.length > 0 ? { retryAfter: DOWN_S } : {}),
-    });
-  }
-
-  function cannot(id: CapabilityId, route: Route, needs: Ability[]): GatewayError {
-    const able = shelves.flatMap((shelf) =>
-      shelf.models.filter((model) => offers(model, id, needs)).map((model) => model.id),
-    );
-    const what = withNeeds(id, mayOffer(route.model, id, []) ? needs : []);
-    return new GatewayError('not_supported', `${route.model.id} on ${route.runtime.name} does not offer ${what}.`, {
-      param: 'model',
-      source: route.runtime.name,
-      hint: able.length > 0 ? `Models that do: ${able.slice(0, 5).join(', ')}.` : notOffered(id, needs).hint!,
-    });
-  }
-
-  function notOffered(id: CapabilityId, needs: Ability[]): GatewayError {
-    const down = shelves.find((shelf) => shelf.error);
-    const pull = (name: string) => shelves.map((shelf) => shelf.runtime.pullHint?.(name)).find(Boolean);
-    return new GatewayError('not_supported', `No runtime offers ${withNeeds(id, needs)} now.`, {
-      hint: toStart(id, needs) ?? down?.error?.hint ?? pull(TEXT_MODELS[id] ?? 'llama3.2') ?? START_TEXT,
-      ...(down ? { retryAfter: DOWN_S } : {}),
-    });
-  }
-
-  function list(): Listing[] {
-    return shelves.flatMap(({ runtime, models }) =>
-      models.map((model) => ({
-        id: index.get(model.id)?.runtime === runtime ? model.id : `${runtime.name}/${model.id}`,
-        runtime: runtime.name,
-        model,
-        capabilities: capabilityIds.filter((id) => offers(model, id, needsOf(id))),
-      })),
-    );
+  function locate({ order: { names, resolver }, byModel, coming }: Shown, name: string): Listing | undefined {
+    const place = names.own.get(name) ?? resolver.places(name)[0] ?? names.also.get(name);
+    return (place && byModel.get(place.model)) ?? coming.get(name);
   }
 
   return {
-    resolve,
-    refresh,
-    async list() {
-      await current();
-      return list();
+    resolve(id, model, input) {
+      const needs = needsOf(id, input);
+      const lookUp = () => order().resolver.routes(id, model, needs);
+      const look = () => (order().resolver.knows(id, model) ? lookUp() : shelves.lookAgain().then(lookUp));
+      const waiting = current();
+      return waiting ? waiting.then(look) : look();
     },
+    list: async () => (await currentList()).all,
+    aliases: async () => (await currentList()).aliases,
+    defaults: async () => (await currentList()).defaults,
     async find(name) {
       await current();
-      if (!index.has(aliases[name] ?? name)) await refresh(MISS_MS);
-      const route = index.get(aliases[name] ?? name);
-      const found = route && list().find((listing) => listing.model === route.model);
-      if (!found) throw unknownModel(name, undefined);
+      const known = locate(show(), name);
+      if (known) return known;
+      await shelves.lookAgain();
+      const found = locate(show(), name);
+      if (!found) throw explain.unknown(name);
       return found;
     },
     desks: () =>
-      shelves.flatMap(({ runtime }) => (runtime.workflows ? [{ runtime: runtime.name, desk: runtime.workflows }] : [])),
+      shelves.all.flatMap(({ runtime }) =>
+        runtime.workflows ? [{ runtime: runtime.name, desk: runtime.workflows }] : [],
+      ),
     async runtimes() {
-      await current();
-      return shelves.map(({ runtime, models, error }) => ({
+      await within(FIRST_LIST_MS, shelves.current());
+      return shelves.all.map(({ runtime, models, error }) => ({
         name: runtime.name,
         ok: error === undefined,
         models: models.length,
@@ -222,47 +220,28 @@ export function createCatalog(options: CatalogOptions): Catalog {
         ...(error?.hint ? { hint: error.hint } : {}),
       }));
     },
-    markDown(runtime, error) {
-      const shelf = shelves.find((shelf) => shelf.runtime === runtime);
-      if (shelf) shelf.error = error;
-    },
+    refresh: () => shelves.refresh(),
+    refreshOf: (runtime) => shelves.refresh(runtime),
+    markDown: shelves.markDown,
   };
 }
 
-function warmth(model: Model): number {
-  return model.state === 'loaded' ? 1 : 0;
+function toFixed({ aliases = {}, defaults = {} }: CatalogOptions): NonNullable<CatalogOptions['routing']> {
+  const names = new Map(Object.entries(aliases));
+  const byCapability = new Map(Object.entries(defaults)) as Map<CapabilityId, Choice>;
+  return { aliases: () => names, defaults: () => byCapability, version: () => 0, fresh: () => undefined };
 }
 
-/** Plain names go to the first runtime that has them; with `runtime/` before them they always work. */
-function toIndex(shelves: Shelf[]): Map<string, Route> {
-  const index = new Map<string, Route>();
-  for (const { runtime, models } of shelves) {
-    for (const model of models) index.set(`${runtime.name}/${model.id}`, { runtime, model });
+/** A default that is not there hides nothing else; asking for it says what is wrong. */
+function defaultOf(resolver: Resolver, id: CapabilityId): Model | undefined {
+  try {
+    return resolver.routes(id, undefined, needsOf(id))[0]?.model;
+  } catch {
+    return undefined;
   }
-  for (const { runtime, models } of shelves) {
-    for (const model of models) if (!index.has(model.id)) index.set(model.id, { runtime, model });
-  }
-  // After all ids: an alias never hides a model's own name.
-  for (const { runtime, models } of shelves) {
-    for (const model of models) {
-      for (const alias of model.aliases ?? []) {
-        for (const name of [`${runtime.name}/${alias}`, alias])
-          if (!index.has(name)) index.set(name, { runtime, model });
-      }
-    }
-  }
-  return index;
 }
 
-/** Up to three known names that look like this one. */
-function nearest(name: string, known: string[]): string[] {
-  const wanted = name.toLowerCase();
-  // Cut, so that a hostile name costs little.
-  const away = (id: string) => (id.includes(wanted) ? 0 : distance(wanted.slice(0, 64), id.slice(0, 64)));
-  return [...new Set(known)]
-    .map((id) => ({ id, away: away(id.toLowerCase()) }))
-    .filter((one) => one.away <= Math.max(2, wanted.length / 3))
-    .toSorted((a, b) => a.away - b.away)
-    .slice(0, 3)
-    .map(({ id }) => id);
+function isComing(runtime: RuntimeAdapter, name: string, overlay: Overlay | undefined): boolean {
+  for (const id of overlay?.coming(runtime) ?? []) if (name === id || name === `${runtime.name}/${id}`) return true;
+  return false;
 }

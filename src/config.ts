@@ -1,5 +1,7 @@
 // The configuration: how the value of each setting is found, and what is refused.
 import { z } from 'zod';
+import { findCircle } from './models/choices.ts';
+import { aliasMap, choice, type Choice } from './models/views.ts';
 import { runtimeEntry, settings, type RuntimeEntry, type Setting } from './settings.ts';
 
 type Settings = typeof settings;
@@ -13,10 +15,10 @@ type Defaulted = { [Name in SettingName]: Value<Settings[Name]> };
 
 export type Config = Defaulted & {
   runtimes: RuntimeEntry[];
-  /** Alias → model id. */
-  aliases: Record<string, string>;
-  /** Capability → the model that answers where a request names none. */
-  defaults: Record<string, string>;
+  /** Alias → what it stands for. */
+  aliases: Record<string, Choice>;
+  /** Capability → what answers where a request names no model. */
+  defaults: Record<string, Choice>;
 };
 
 /** Where a value came from. */
@@ -71,8 +73,8 @@ export function resolveConfig(sources: {
   for (const id of Object.keys(defaultsOf(env))) origins['defaults'] = `environment: ${toDefaultVariable(id)}`;
   return { config, origins };
 
-  function toMap(name: string): Record<string, string> {
-    const parsed = z.record(z.string().min(1), z.string().min(1)).safeParse(content[name] ?? {});
+  function toMap(name: string): Record<string, Choice> {
+    const parsed = aliasMap.safeParse(content[name] ?? {});
     if (!parsed.success) throw new ConfigError(`${file!.name}: ${name}: ${z.prettifyError(parsed.error)}`);
     return parsed.data;
   }
@@ -93,7 +95,9 @@ export function toEnvExample(): string {
   for (const { env, about, ...rest } of Object.values(settings) as Setting<z.ZodType>[]) {
     lines.push(`# ${about}`, `# ${env}=${rest.default === undefined ? '' : String(rest.default)}`, '');
   }
-  lines.push('# Default model of a capability, text.chat for instance: HONO_AI_DEFAULT_ and its name.');
+  lines.push(
+    '# Default model of a capability, text.chat for instance: HONO_AI_DEFAULT_ and its name. Several: a,b,c, tried in turn.',
+  );
   lines.push(`# ${toDefaultVariable('text.chat')}=`, '');
   return lines.join('\n');
 }
@@ -103,11 +107,17 @@ function toDefaultVariable(id: string): string {
   return DEFAULT_PREFIX + id.toUpperCase().replace('.', '_');
 }
 
-function defaultsOf(env: Record<string, string | undefined>): Record<string, string> {
-  const defaults: Record<string, string> = {};
-  for (const [name, model] of Object.entries(env)) {
-    if (!name.startsWith(DEFAULT_PREFIX) || !model) continue;
-    defaults[name.slice(DEFAULT_PREFIX.length).toLowerCase().replace('_', '.')] = model;
+function defaultsOf(env: Record<string, string | undefined>): Record<string, Choice> {
+  const defaults: Record<string, Choice> = {};
+  for (const [variable, line] of Object.entries(env)) {
+    if (!variable.startsWith(DEFAULT_PREFIX) || !line) continue;
+    const models = line
+      .split(',')
+      .map((name) => name.trim())
+      .filter(Boolean);
+    const parsed = choice.safeParse(models.length === 1 ? models[0] : models);
+    if (!parsed.success) throw new ConfigError(`${variable}: a model, or up to 16 of them separated by commas`);
+    defaults[variable.slice(DEFAULT_PREFIX.length).toLowerCase().replace('_', '.')] = parsed.data;
   }
   return defaults;
 }
@@ -142,6 +152,8 @@ function check(config: Config): void {
   const names = config.runtimes.map((runtime) => runtime.name);
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new ConfigError(`runtimes: the name "${twice}" stands twice`);
+  const circle = findCircle(new Map(Object.entries(config.aliases)));
+  if (circle) throw new ConfigError(`aliases: ${circle.join(' → ')} leads back to where it came from`);
   for (const { name, kind, url } of config.runtimes) {
     if (kind !== 'xai' && url === undefined) throw new ConfigError(`runtimes: ${name} needs a url`);
   }

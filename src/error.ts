@@ -36,6 +36,7 @@ export const errorTable = {
   upstream_error: [502, 'upstream_error'],
   provider_auth: [502, 'upstream_error'],
   unusable_output: [502, 'upstream_error'],
+  digest_mismatch: [502, 'upstream_error'],
   overloaded: [503, 'overloaded_error'],
   draining: [503, 'overloaded_error'],
   storage_unavailable: [503, 'overloaded_error'],

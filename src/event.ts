@@ -15,6 +15,11 @@ export interface ProgressEvent {
   done: number;
   total: number;
   unit?: string;
+  /** Units per second, and seconds until it is done, where somebody measures. */
+  rate?: number;
+  eta?: number;
+  /** What is at work: the name of a file. */
+  label?: string;
 }
 
 /** A first look at what is being made, to be shown and forgotten. */

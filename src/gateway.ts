@@ -8,14 +8,15 @@ import {
   type Output,
   type Result,
 } from './capabilities/index.ts';
-import type { Ask, Derivation } from './capabilities/define.ts';
 import type { Catalog, Route } from './catalog.ts';
+import { standIn, toPassed, toReason, toWarning } from './catalog/fallback.ts';
 import { GatewayError, toGatewayError } from './error.ts';
-import type { RunEvent, StatusEvent } from './event.ts';
+import type { ProgressEvent, RunEvent, StatusEvent, WarningEvent } from './event.ts';
+import { handle } from './handle.ts';
 import type { MediaTools } from './media.ts';
+import type { OnDemand, OwnHandlers } from './own.ts';
 import { startRun, type Run, type RunContext, type Target } from './run.ts';
 import type { Call, InputFile, RelayReply, RelayRequest } from './runtime.ts';
-import { toDataUrl } from './base64.ts';
 
 export interface RunOptions {
   /** The caller left, or gave up. */
@@ -27,6 +28,8 @@ export interface RunOptions {
 
 export interface Relayed extends Target {
   reply: RelayReply;
+  /** Models that should have answered and could not. */
+  warnings: string[];
   /** To be called when the answer's body has ended or its reader left. */
   release(): void;
 }
@@ -46,7 +49,11 @@ export interface Gateway {
     request: (modelId: string) => RelayRequest,
     options: RunOptions,
   ): Promise<Relayed | undefined>;
-  /** Runs and relays that have not ended. */
+  /** Throws for what the gateway itself is asked to do and could never do. */
+  check<Id extends CapabilityId>(id: Id, input: Input<Id>): Promise<void>;
+  /** Whether a model that is not here would be got when a run names it. */
+  gets(model: string): boolean;
+  /** Runs and relays that have not ended; what the gateway does itself is not among them, for it can be taken up again. */
   active(): number;
   draining(): boolean;
   /** New work is refused from now on; resolves when what runs has ended or `ms` have passed. */
@@ -59,15 +66,22 @@ export interface GatewayOptions {
   maxRuns: number;
   /** Makes a PNG of any picture, for models that read no other kinds; those go as they are if absent. */
   toPng?: MediaTools['toPng'];
-  /** A runtime fetches a model before it can run it: how far that is, in bytes. */
-  onPull?: (pull: Target & { done: number; total: number }) => void;
+  /** Done by the gateway itself: capability → who does it. */
+  own?: OwnHandlers;
+  /** Gets models that are named and not here; they are not got if absent. */
+  onDemand?: OnDemand;
+  /** How long a model shall stay in memory after a call: see `Call.keep`. */
+  keepOf?: (runtime: string, model: string) => number | undefined;
+  /** A call begins to use a model; what it returns is called when that has ended. */
+  use?: (runtime: string, model: string) => () => void;
 }
 
 /** What a call knows of the request that it serves. */
 type Asked = Pick<Call, 'requestId' | 'file'>;
 
 export function createGateway(options: GatewayOptions): Gateway {
-  const { catalog, arbiter, maxRuns, toPng, onPull = () => {} } = options;
+  const { catalog, arbiter, maxRuns, toPng, onDemand } = options;
+  const { own = {}, keepOf = () => undefined, use = () => () => {} } = options;
   let active = 0;
   let draining = false;
   let onIdle = () => {};
@@ -88,41 +102,85 @@ export function createGateway(options: GatewayOptions): Gateway {
   }
 
   function run<Id extends CapabilityId>(id: Id, input: Input<Id>, { signal, requestId, file = noFiles }: RunOptions) {
-    admit();
+    const isOwn = capabilities[id].own !== undefined;
+    if (!isOwn) admit();
+    else if (draining) throw new GatewayError('draining', 'The gateway is shutting down.', { retryAfter: 5 });
     return startRun<Chunk<Id>, Result<Id>>({
       id: requestId,
       signal,
       source: (context) => execute(id, input, context, { requestId, file }),
-      onEnd: leave,
+      ...(isOwn ? {} : { onEnd: leave }),
     }) as Run<Chunk<Id>, Output<Id>>;
   }
 
-  /** Tries the routes in turn. Only a default may move on, and only before anything came out of a runtime. */
-  async function* execute<Id extends CapabilityId>(id: Id, input: Input<Id>, context: RunContext, asked: Asked) {
-    const routes = await catalog.resolve(id, input.model, input);
-    for (const [index, route] of routes.entries()) {
+  /** Tries the routes in turn; see catalog/fallback.ts for when the next one answers. Never after anything came out of one. */
+  async function* execute<Id extends CapabilityId>(
+    id: Id,
+    input: Input<Id>,
+    context: RunContext,
+    asked: Asked,
+  ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
+    if (capabilities[id].own) {
+      const mine = own[id];
+      if (!mine) throw new GatewayError('not_supported', `This gateway does not offer ${id}.`);
+      return yield* mine(input, { ...context, requestId: asked.requestId });
+    }
+    const routes = yield* findRoutes(id, input, context.signal);
+    // What should have answered and did not, each with why.
+    const passed = [...(routes[0]!.passed ?? [])];
+    if (passed.length > 0) yield { type: 'warning', warning: toWarning(`${passed.join('; ')}.`, routes[0]!) };
+    for (let index = 0; ;) {
+      const route = routes[index]!;
       let begun = false;
       try {
-        for await (const event of onRoute(id, input, route, context, asked)) {
+        for await (const event of onRoute(id, input, { ...route, reason: toReason(route, passed) }, context, asked)) {
           begun ||= event.type === 'chunk' || event.type === 'result';
-          if (event.type === 'progress' && event.unit === 'bytes') {
-            onPull({ model: route.model.id, runtime: route.runtime.name, done: event.done, total: event.total });
-          }
           yield event;
         }
         return;
       } catch (thrown) {
         const error = toGatewayError(thrown);
         if (error.code === 'upstream_unavailable') catalog.markDown(route.runtime, error);
-        const next = routes[index + 1];
-        if (begun || error.code !== 'upstream_unavailable' || !next || context.signal.aborted) throw error;
-        yield {
-          type: 'warning' as const,
-          warning: `${error.message} ${next.model.id} on ${next.runtime.name} answers instead.`,
-        };
+        const next = begun || context.signal.aborted ? undefined : standIn(routes, index, error);
+        if (next === undefined) throw error;
+        passed.push(toPassed(route, error));
+        yield { type: 'warning', warning: toWarning(error.message, routes[next]!) };
+        index = next;
       }
     }
   }
+
+  /** As the catalog has it, after getting what is named and not here where that is wanted. */
+  async function* findRoutes<Id extends CapabilityId>(
+    id: Id,
+    input: Input<Id>,
+    signal: AbortSignal,
+  ): AsyncGenerator<StatusEvent | ProgressEvent | WarningEvent, Route[]> {
+    const find = async (name: string | undefined) => catalog.resolve(id, name, input);
+    const name = input.model;
+    if (!onDemand || name === undefined) return find(name);
+    let wanted = { name, runtime: undefined as string | undefined };
+    let missing: unknown;
+    try {
+      const routes = await find(name);
+      const [route] = routes;
+      if (routes.length > 1 || route!.model.state !== 'available') return routes;
+      wanted = { name: route!.model.id, runtime: route!.runtime.name };
+      if (!onDemand.gets(wanted.name, wanted.runtime)) return routes;
+    } catch (thrown) {
+      missing = thrown;
+      if (!isUnknown(thrown) || !onDemand.gets(name, undefined)) throw thrown;
+    }
+    try {
+      const got = yield* onDemand.get(wanted.name, wanted.runtime, signal);
+      return await find(name).catch(() => find(`${got.runtime}/${got.model}`));
+    } catch (thrown) {
+      // Nobody has it: what the catalog said knows names that look like it.
+      throw missing !== undefined && isUnknown(thrown) ? missing : thrown;
+    }
+  }
+
+  const gets = (model: string) => onDemand?.gets(model, undefined) ?? false;
 
   async function* onRoute<Id extends CapabilityId>(
     id: Id,
@@ -131,13 +189,17 @@ export function createGateway(options: GatewayOptions): Gateway {
     { signal, setTarget }: RunContext,
     asked: Asked,
   ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
-    setTarget({ model: route.model.id, runtime: route.runtime.name });
+    setTarget({ model: route.model.id, runtime: route.runtime.name, reason: route.reason });
     const lease = yield* takeLease(route, signal);
+    const unuse = use(route.runtime.name, route.model.id);
     try {
-      yield* handle(id, input, route, { model: route.model, signal, ...asked }, toPng);
+      const keep = keepOf(route.runtime.name, route.model.id);
+      const call: Call = { model: route.model, signal, ...asked, ...(keep === undefined ? {} : { keep }) };
+      yield* handle(id, input, route, call, toPng);
     } finally {
       // The handler's iteration has ended, so the runtime is done with it: readers may still be reading.
       lease?.release();
+      unuse();
     }
   }
 
@@ -157,29 +219,53 @@ export function createGateway(options: GatewayOptions): Gateway {
     request: (modelId: string) => RelayRequest,
     { signal, requestId }: RunOptions,
   ): Promise<Relayed | undefined> {
-    const [route] = await catalog.resolve(id, model);
-    const send = route!.runtime.relays?.[dialect];
+    const find = async () => catalog.resolve(id, model);
+    const routes = await find().catch((thrown: unknown) => {
+      // It is got first, which bytes have no room to tell of.
+      if (model !== undefined && isUnknown(thrown) && gets(model)) return undefined;
+      throw thrown;
+    });
+    const first = routes?.[0]?.model;
+    if (!routes || (first?.state === 'available' && onDemand?.gets(first.id, routes[0]!.runtime.name)))
+      return undefined;
+    // Those that somebody listed stand in for each other here only where all of them can.
+    const speakers = routes.filter(({ runtime }) => runtime.relays?.[dialect] && !runtime.gpu);
     // A runtime on the card reports its queue in events, which bytes have no room for: it is translated.
-    if (!send || route!.runtime.gpu) return undefined;
+    if (routes[0]!.listed ? speakers.length < routes.length : speakers[0] !== routes[0]) return undefined;
     admit();
     let released = false;
+    let unuse = () => {};
     const release = () => {
       if (released) return;
       released = true;
+      unuse();
       leave();
     };
-    try {
-      const reply = await send(request(route!.model.id), { model: route!.model, signal, requestId, file: noFiles });
-      return { reply, release, model: route!.model.id, runtime: route!.runtime.name };
-    } catch (thrown) {
-      release();
-      const error = toGatewayError(thrown);
-      if (error.code === 'upstream_unavailable') {
-        catalog.markDown(route!.runtime, error);
-        // Nobody named this model: the other path knows who can stand in.
-        if (model === undefined) return undefined;
+    const passed = [...(routes[0]!.passed ?? [])];
+    const warnings = passed.length > 0 ? [toWarning(`${passed.join('; ')}.`, routes[0]!)] : [];
+    for (let index = 0; ;) {
+      const route = routes[index]!;
+      const { runtime, model: chosen } = route;
+      unuse();
+      unuse = use(runtime.name, chosen.id);
+      try {
+        const send = runtime.relays![dialect]!;
+        const reply = await send(request(chosen.id), { model: chosen, signal, requestId, file: noFiles });
+        return { reply, release, warnings, model: chosen.id, runtime: runtime.name, reason: toReason(route, passed) };
+      } catch (thrown) {
+        const error = toGatewayError(thrown);
+        if (error.code === 'upstream_unavailable') catalog.markDown(runtime, error);
+        const next = signal.aborted ? undefined : standIn(routes, index, error);
+        if (next === undefined || !route.listed) {
+          release();
+          // Nobody listed the next one, so it may not speak the dialect: the other path knows how to ask it.
+          if (next !== undefined) return undefined;
+          throw error;
+        }
+        passed.push(toPassed(route, error));
+        warnings.push(toWarning(error.message, routes[next]!));
+        index = next;
       }
-      throw error;
     }
   }
 
@@ -188,6 +274,8 @@ export function createGateway(options: GatewayOptions): Gateway {
     arbiter,
     run,
     relay,
+    check: async (id, input) => own[id]?.check?.(input),
+    gets,
     active: () => active,
     draining: () => draining,
     async drain(ms) {
@@ -203,45 +291,8 @@ export function createGateway(options: GatewayOptions): Gateway {
   };
 }
 
-/** Kinds of pictures that every model that sees can read. */
-const EVERYBODY_READS = /^image\/(png|jpeg)$/;
-
-/** The runtime's own handler, or the capability's derivation over the handlers it has. */
-function handle<Id extends CapabilityId>(
-  id: Id,
-  input: Input<Id>,
-  route: Route,
-  call: Call,
-  toPng: GatewayOptions['toPng'],
-): AsyncIterable<RunEvent<Chunk<Id>, Result<Id>>> {
-  const { runtime, model } = route;
-  const own = runtime.handles[id];
-  if (own && model.capabilities.includes(id)) return own(input, call);
-  const derive = capabilities[id].derive as Derivation<Input<Id>, Chunk<Id>, Result<Id>> | undefined;
-  if (!derive) throw new GatewayError('not_supported', `${model.id} does not offer ${id}.`, { source: runtime.name });
-  const ask: Ask = {
-    model,
-    async inline(reference) {
-      const file = await call.file(reference);
-      const bytes = await file.bytes();
-      if (!toPng || EVERYBODY_READS.test(file.media_type)) return toDataUrl(file.media_type, bytes);
-      return toDataUrl('image/png', (await toPng(bytes)).bytes);
-    },
-    offers: (other) => other in runtime.handles && model.capabilities.includes(other as CapabilityId),
-    run: (capability, raw) => {
-      const handler = runtime.handles[capability.id as CapabilityId];
-      if (!handler)
-        throw new GatewayError('not_supported', `${model.id} does not offer ${capability.id}.`, {
-          source: runtime.name,
-        });
-      // The capability's own schema has just made the input; the two type parameters cannot see each other.
-      return (handler as unknown as (input: unknown, call: Call) => ReturnType<Ask['run']>)(
-        capability.input.parse(raw),
-        call,
-      ) as never;
-    },
-  };
-  return derive.run(input, ask);
+function isUnknown(thrown: unknown): boolean {
+  return thrown instanceof GatewayError && thrown.code === 'model_not_found';
 }
 
 function noFiles(): never {

@@ -6,6 +6,8 @@ import type { RunEvent } from './event.ts';
 export interface Target {
   model: string;
   runtime: string;
+  /** Why it is this one: `asked for`, `alias gpt-4o, because qwen3:8b cannot be reached`. */
+  reason?: string;
 }
 
 export interface Run<Chunk, Output> {
@@ -28,6 +30,9 @@ export interface RunContext {
   setTarget(target: Target): void;
 }
 
+/** A result, with what ran and what could not be honoured. */
+export type Ran<Result> = Result & { model: string; runtime: string; warnings: string[] };
+
 /** Events that nobody may ever read are kept up to this number; more means a runtime that never stops. */
 const MAX_EVENTS = 1_000_000;
 
@@ -37,8 +42,8 @@ export function startRun<Chunk, Result>(options: {
   signal: AbortSignal;
   source: (context: RunContext) => AsyncIterable<RunEvent<Chunk, Result>>;
   onEnd?: (error: GatewayError | undefined) => void;
-}): Run<Chunk, Result & Target & { warnings: string[] }> {
-  type Output = Result & Target & { warnings: string[] };
+}): Run<Chunk, Ran<Result>> {
+  type Output = Ran<Result>;
   const { id, source, onEnd } = options;
   const abort = new AbortController();
   const events: RunEvent<Chunk, Output>[] = [];
@@ -66,7 +71,8 @@ export function startRun<Chunk, Result>(options: {
       const context: RunContext = { signal: abort.signal, setTarget: (to) => (target = to) };
       for await (const event of source(context)) {
         if (event.type === 'result') {
-          output = { ...event.result, ...target!, warnings };
+          const { model, runtime } = target!;
+          output = { ...event.result, model, runtime, warnings };
           events.push({ type: 'result', result: output, ...(event.files ? { files: event.files } : {}) });
         } else {
           if (event.type === 'warning') {

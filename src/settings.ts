@@ -139,10 +139,15 @@ export const settings = {
   acestep_url: optional('HONO_AI_ACESTEP_URL', url, 'Where an ACE-Step 1.5 API server is.'),
   acestep_key: secret('HONO_AI_ACESTEP_KEY', z.string(), 'Its key.'),
   a1111_url: optional('HONO_AI_A1111_URL', url, 'Where AUTOMATIC1111, Forge or SD.Next is, started with --api.'),
+  gpu: optional(
+    'HONO_AI_GPU',
+    z.string().min(1).max(200),
+    'The card that models run on: its number, PCI address or a part of its name; the one with most memory if unset.',
+  ),
   vram: optional(
     'HONO_AI_VRAM',
     bytes,
-    'Memory of the card that models may use, e.g. 11GB. Unset: read from an AMD card, else one model on the card at a time.',
+    'Memory of the card that models may use, e.g. 11GB; what is larger is refused. Unset: what the card has less 1 GB, and what is larger has it to itself; one model at a time where nothing tells.',
   ),
   max_body: setting('HONO_AI_MAX_BODY', bytes, '32MB', 'Largest request body.'),
   max_reply: setting('HONO_AI_MAX_REPLY', bytes, '64MB', 'Largest answer of a runtime that is held in memory.'),
@@ -254,6 +259,49 @@ export const settings = {
     z.coerce.number().int().min(1).max(1_000_000_000),
     64_000_000,
     'Most pixels of a picture that a request may bring; it is not decoded beyond.',
+  ),
+  pull_on_use: setting(
+    'HONO_AI_PULL_ON_USE',
+    flag,
+    false,
+    'Get a model that anybody asks for by name and that is not here. The request waits for it.',
+  ),
+  pull_concurrency: setting('HONO_AI_PULL_CONCURRENCY', count, 2, 'Models that are fetched at the same time.'),
+  pull_stall_ms: setting(
+    'HONO_AI_PULL_STALL_MS',
+    milliseconds,
+    30_000,
+    'A download that brings nothing for this long is begun again where it was.',
+  ),
+  pull_tries: setting('HONO_AI_PULL_TRIES', count, 8, 'How often in a row that may bring nothing.'),
+  pull_allow: setting(
+    'HONO_AI_PULL_ALLOW',
+    list,
+    '',
+    'Host names, addresses or networks inside your own network that models may be fetched from.',
+  ),
+  model_dirs: setting(
+    'HONO_AI_MODEL_DIRS',
+    z.union([
+      z.record(z.string(), z.string()),
+      list
+        .transform((entries) => entries.map((entry) => /^([a-z0-9][a-z0-9._-]*):(.+)$/i.exec(entry)?.slice(1)))
+        .refine((pairs) => pairs.every(Boolean), 'name:/folder,name:/folder')
+        .transform((pairs) => Object.fromEntries(pairs as [string, string][])),
+    ]),
+    '',
+    'Folders where runtimes keep their models, for pulls, by the runtime’s name, or whisper or kokoro: comfyui:/folder,whisper:/folder.',
+  ),
+  ollama_registry: setting(
+    'HONO_AI_OLLAMA_REGISTRY',
+    url,
+    'https://registry.ollama.ai',
+    'Where Ollama’s library is, to tell the size of a model before it is pulled.',
+  ),
+  idle_ttl_s: optional(
+    'HONO_AI_IDLE_TTL_S',
+    z.coerce.number().int().min(1).max(31_536_000),
+    'Seconds without use until any model leaves memory; as each runtime likes if unset.',
   ),
   models_dir: optional('HONO_AI_MODELS_DIR', z.string(), 'A folder of your own models for the embedded runtime.'),
   embedded: setting('HONO_AI_EMBEDDED', flag, true, 'Offer the embedded runtime.'),

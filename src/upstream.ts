@@ -5,7 +5,7 @@ export interface TransportRequest {
   url: string;
   method: string;
   headers: Record<string, string>;
-  body?: string | Uint8Array<ArrayBuffer> | Blob;
+  body?: string | Uint8Array<ArrayBuffer> | Blob | ReadableStream<Uint8Array>;
   signal: AbortSignal;
 }
 
@@ -44,7 +44,7 @@ export interface UpstreamOptions {
 export interface SendOptions {
   method?: string;
   json?: unknown;
-  body?: Uint8Array<ArrayBuffer>;
+  body?: Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>;
   headers?: Record<string, string>;
   signal: AbortSignal;
 }
@@ -75,6 +75,7 @@ export const fetchTransport: Transport = async (request) => {
     body: request.body ?? null,
     signal: request.signal,
     redirect: 'manual',
+    ...(request.body instanceof ReadableStream ? { duplex: 'half' } : {}),
     // Bun ends silent responses after five minutes unless told otherwise; other hosts ignore the field.
     ...({ timeout: false } as object),
   });

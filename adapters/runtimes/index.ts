@@ -1,15 +1,21 @@
 // Configuration → runtimes. A new runtime is one folder and one line here.
 import { join } from 'node:path';
-import { ConfigError, type Config } from '../../src/config.ts';
+import { ConfigError, isLoopback, type Config } from '../../src/config.ts';
 import type { RuntimeEntry } from '../../src/settings.ts';
 import type { MediaTools } from '../../src/media.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
+import { chosenCard, type Hardware } from '../../src/hardware.ts';
+import type { Puller } from '../../src/puller.ts';
 import type { Transport, UpstreamLimits } from '../../src/upstream.ts';
+import type { Downloads } from '../downloads/index.ts';
+import { openShelves } from '../shelves/index.ts';
 import { discover, speaksComfyUI, toOllamaUrl } from '../discovery.ts';
 import { createA1111 } from './a1111/index.ts';
 import { createAceStep } from './acestep/index.ts';
+import { createAbsentComfyUI } from './comfyui/absent.ts';
 import { createComfyUI } from './comfyui/index.ts';
 import { createEmbedded } from './embedded/index.ts';
+import { findModelsFolder } from './ollama/folder.ts';
 import { createOllama } from './ollama/index.ts';
 import { createOpenAI } from './openai/index.ts';
 
@@ -17,6 +23,8 @@ interface Parts {
   config: Config;
   transport: Transport;
   tools: MediaTools;
+  downloads: Downloads;
+  hardware: Hardware;
   stateDir: string;
   /** Where downloaded models are kept. */
   cacheDir: string;
@@ -31,6 +39,15 @@ export async function openRuntimes(parts: Parts): Promise<RuntimeAdapter[]> {
   const runtimes = entries.map((entry) => createRuntime(entry, parts));
   if (parts.config.embedded) runtimes.push(createEmbedded(toEmbeddedOptions(parts)));
   return runtimes;
+}
+
+/** Who gets models for folders that no runtime here reads. */
+export function openPullers({ config, downloads }: Parts, runtimes: RuntimeAdapter[]): Puller[] {
+  const hubUrl = config.hf_endpoint;
+  const shelves = openShelves({ dirs: config.model_dirs, downloads, hubUrl });
+  return runtimes.some(({ workflows }) => workflows)
+    ? shelves
+    : [...shelves, createAbsentComfyUI({ downloads, hubUrl })];
 }
 
 /** The file's entries, then what the environment names, then what is found on this machine. */
@@ -57,7 +74,8 @@ async function toEntries(config: Config): Promise<RuntimeEntry[]> {
   return entries;
 }
 
-function createRuntime(entry: RuntimeEntry, { config, transport, tools, stateDir }: Parts): RuntimeAdapter {
+function createRuntime(entry: RuntimeEntry, parts: Parts): RuntimeAdapter {
+  const { config, transport, tools, downloads, hardware, stateDir } = parts;
   const { name, kind, url, models, priority } = entry;
   const key = entry.api_key_env === undefined ? entry.api_key : process.env[entry.api_key_env];
   if (entry.api_key_env !== undefined && !key) {
@@ -69,10 +87,30 @@ function createRuntime(entry: RuntimeEntry, { config, transport, tools, stateDir
     limits: toLimits(config),
     ...(priority === undefined ? {} : { priority }),
   };
+  const modelsDir = Object.hasOwn(config.model_dirs, name) ? config.model_dirs[name] : undefined;
   if (kind === 'ollama') {
-    return createOllama({ ...common, baseUrl: url!, ...(key ? { headers: { authorization: `Bearer ${key}` } } : {}) });
+    const pulls = {
+      downloads,
+      hubUrl: config.hf_endpoint,
+      registry: config.ollama_registry,
+      tempDir: join(stateDir, 'pulls', name),
+      stallMs: config.pull_stall_ms,
+      modelsDir: findModelsFolder(url!, process.env, modelsDir),
+    };
+    const headers = key ? { headers: { authorization: `Bearer ${key}` } } : {};
+    // Of another machine nothing is known here.
+    const hasCard = isLoopback(new URL(url!).hostname) ? { hasCard: () => toHasCard(hardware) } : {};
+    return createOllama({ ...common, ...headers, ...hasCard, baseUrl: url!, pulls });
   }
-  const media = { ...common, baseUrl: url!, tools, ...(key ? { apiKey: key } : {}) };
+  const media = {
+    ...common,
+    baseUrl: url!,
+    tools,
+    downloads,
+    hubUrl: config.hf_endpoint,
+    ...(modelsDir === undefined ? {} : { modelsDir }),
+    ...(key ? { apiKey: key } : {}),
+  };
   if (kind === 'comfyui') {
     return createComfyUI({ ...media, workflowsDir: config.workflows_dir ?? join(stateDir, 'workflows') });
   }
@@ -97,9 +135,10 @@ function toLimits(config: Config): UpstreamLimits {
   };
 }
 
-function toEmbeddedOptions({ config, tools, cacheDir }: Parts) {
+function toEmbeddedOptions({ config, tools, cacheDir, downloads }: Parts) {
   return {
     tools,
+    downloads,
     cacheDir,
     hubUrl: config.hf_endpoint,
     download: config.embedded_download,
@@ -108,6 +147,10 @@ function toEmbeddedOptions({ config, tools, cacheDir }: Parts) {
     idleMs: config.embedded_idle_ms,
     queue: config.embedded_queue,
     ...(config.models_dir === undefined ? {} : { localDir: config.models_dir }),
-    ...(config.hf_token === undefined ? {} : { hubToken: config.hf_token }),
   };
+}
+
+function toHasCard(hardware: Hardware): boolean | undefined {
+  const reading = hardware.latest();
+  return reading && chosenCard(reading) !== undefined;
 }

@@ -1,4 +1,4 @@
-// Which hosts a webhook may reach: what is public, and what the operator has allowed inside the own network.
+// Which hosts may be reached that strangers name: what is public, and what the operator has allowed inside the own network.
 import ipaddr from 'ipaddr.js';
 import { ConfigError } from '../../src/config.ts';
 
@@ -16,14 +16,14 @@ type Network = [ipaddr.IPv4 | ipaddr.IPv6, number];
 /** Everything public that IANA has given out so far; what lies outside (`::7f00:1`) is some translation of something else. */
 const GLOBAL_V6 = ipaddr.parseCIDR('2000::/3') as Network;
 
-/** Throws a ConfigError for an entry that is no name, address or network. */
-export function createAddresses(allow: readonly string[]): Addresses {
+/** Throws a ConfigError that names the setting for an entry that is no name, address or network. */
+export function createAddresses(allow: readonly string[], setting = 'HONO_AI_WEBHOOK_ALLOW'): Addresses {
   const names = new Set<string>();
   const networks: Network[] = [];
   for (const entry of allow) {
     const network = toNetwork(entry);
     if (network) networks.push(network);
-    else names.add(toListedName(entry));
+    else names.add(toListedName(entry, setting));
   }
 
   function permitsAddress(text: string, name: string): boolean {
@@ -67,7 +67,7 @@ function toNetwork(entry: string): Network | undefined {
 }
 
 /** As a URL would spell it, international names included. */
-function toListedName(entry: string): string {
+function toListedName(entry: string, setting: string): string {
   const url = `http://${entry}/`;
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   if (
@@ -77,7 +77,7 @@ function toListedName(entry: string): string {
     parsed.username ||
     /[\s/?#@:*]/.test(entry)
   ) {
-    throw new ConfigError(`HONO_AI_WEBHOOK_ALLOW: "${entry}" is no host name, address or network`);
+    throw new ConfigError(`${setting}: "${entry}" is no host name, address or network`);
   }
   return toName(parsed.hostname);
 }

@@ -2,11 +2,12 @@
 import { basename } from 'node:path';
 import { defineGroup, defineLeaf } from '../command.ts';
 import { usageError } from '../exit.ts';
-import { fetchFiles, toSize } from '../fetch.ts';
+import { fetchFiles } from '../fetch.ts';
 import { idArgument, readIds } from '../ids.ts';
 import { pageFlags, printList, printWhole } from '../pages.ts';
 import { defineRemoval } from '../remove.ts';
 import { saveFlags } from '../save.ts';
+import { toSize } from '../sizes.ts';
 import { readStdinBytes } from '../stdin.ts';
 import { askJson, withTarget, type Target } from '../target.ts';
 import { openFile, uploadFile, type Artifact } from '../upload.ts';

@@ -40,6 +40,8 @@ const eventFlags: Record<string, Flag> = {
 export function loadGroups(): Record<string, Group> {
   const nouns: Record<string, Record<string, Command>> = {};
   for (const capability of Object.values(capabilities) as unknown as AnyCapability[]) {
+    // What the gateway does itself has a command of its own, which says more about it.
+    if (capability.own) continue;
     const [noun, verb] = capability.cli.command;
     (nouns[noun] ??= {})[verb] = defineCapabilityCommand(capability);
   }

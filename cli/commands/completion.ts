@@ -89,7 +89,8 @@ function toCases(commands: Command[], shell: 'bash' | 'zsh'): string {
   );
   const flags = commands.map(({ path, flags }) => `    (${quote(` ${path}`)}) ${pipe(offer(toNames(flags)))} ;;`);
   const next = [...toWords(commands)].map(([line, words]) => `    (${quote(line)}) ${pipe(offer(words))} ;;`);
-  for (const { path } of commands.filter(takesFiles)) next.push(`    (${quote(` ${path}`)}) ${files} ;;`);
+  for (const { path } of commands.filter(takes('file'))) next.push(`    (${quote(` ${path}`)}) ${files} ;;`);
+  for (const { path } of commands.filter(takes('model'))) next.push(`    (${quote(` ${path}`)}) ${pipe(MODELS)} ;;`);
   return `  case "$line $prev" in
 ${values.join('\n')}
   esac
@@ -126,7 +127,10 @@ function toFish(commands: Command[]): string {
       );
     }
   }
-  for (const { path } of commands.filter(takesFiles)) lines.push(`complete -c hono-ai -n '__hono_ai_at ${path}' -F`);
+  for (const { path } of commands.filter(takes('file'))) lines.push(`complete -c hono-ai -n '__hono_ai_at ${path}' -F`);
+  for (const { path } of commands.filter(takes('model'))) {
+    lines.push(`complete -c hono-ai -n '__hono_ai_at ${path}' -a ${quote(`(${MODELS})`)}`);
+  }
   for (const { path, flags } of commands) {
     for (const [name, flag] of Object.entries(flags)) {
       const { type, alias, options, completes, description = '', negated } = flag;
@@ -146,8 +150,9 @@ function toFish(commands: Command[]): string {
   return `${lines.join('\n')}\n`;
 }
 
-function takesFiles({ argument }: Command): boolean {
-  return argument?.completes === 'file';
+/** Commands whose words are of a kind. */
+function takes(kind: 'file' | 'model') {
+  return ({ argument }: Command) => argument?.completes === kind;
 }
 
 function toValues(flags: Record<string, Flag>): Values[] {

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { loadConfig } from '../../adapters/settings.ts';
 import { toEnvExample } from '../../src/config.ts';
+import { aliasMap } from '../../src/models/views.ts';
 import { runtimeEntry, settings } from '../../src/settings.ts';
 import { defineGroup, defineLeaf, toEnv } from '../command.ts';
 
@@ -51,8 +52,8 @@ const schema = defineLeaf({
     const file = z.strictObject({
       ...(Object.fromEntries(fields) as Record<string, z.ZodType>),
       runtimes: z.array(runtimeEntry).optional().describe('Runtimes beside those that are found or set above.'),
-      aliases: z.record(z.string(), z.string()).optional().describe('Alias → model id.'),
-      defaults: z.record(z.string(), z.string()).optional().describe('Capability → its default model.'),
+      aliases: aliasMap.optional().describe('Alias → a model, or several in order.'),
+      defaults: aliasMap.optional().describe('Capability → its default model, or several in order.'),
     });
     out.json(z.toJSONSchema(file, { io: 'input', unrepresentable: 'any' }));
   },

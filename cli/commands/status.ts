@@ -1,5 +1,6 @@
 // `status`: which gateway answers, its runtimes, and what the card holds.
 import { defineLeaf } from '../command.ts';
+import { toMemory } from '../sizes.ts';
 import { getJson } from '../target.ts';
 
 interface Status {
@@ -39,13 +40,9 @@ export const status = defineLeaf({
       ]),
     );
     for (const { runtime, model, footprint, leases } of card.held) {
-      out.note(`card: ${model} of ${runtime} holds ${toGigabytes(footprint)}${leases > 0 ? ', in use' : ''}`);
+      out.note(`card: ${model} of ${runtime} holds ${toMemory(footprint)}${leases > 0 ? ', in use' : ''}`);
     }
     if (card.waiting.length > 0) out.note(`card: ${card.waiting.length} waiting`);
-    if (card.budget !== null) out.note(`card: ${toGigabytes(card.budget)} for models`);
+    if (card.budget !== null) out.note(`card: ${toMemory(card.budget)} for models`);
   },
 });
-
-function toGigabytes(bytes: number): string {
-  return `${(bytes / 1024 ** 3).toFixed(1)} GB`;
-}

@@ -35,6 +35,11 @@ export interface Definition<
   makes?: 'image' | 'video' | 'audio';
   /** What a model must be able to do for this request; without one, for any request. */
   needs?: (input: z.output<In> | undefined) => Ability[];
+  /**
+   * Done by the gateway itself, not by a model: always a job, which goes on when its caller leaves, takes no place from work on
+   * the card, and may be begun and run for as long as this.
+   */
+  own?: { attempts: number; runMs: number };
   /** How to do it through other capabilities, for runtimes that do not offer it themselves. */
   derive?: Derivation<z.output<In>, z.output<Chunk>, z.output<Res>>;
 }

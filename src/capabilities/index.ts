@@ -5,6 +5,7 @@ import { imageEdit } from './image/edit.ts';
 import { imageGenerate } from './image/generate.ts';
 import { imageUpscale } from './image/upscale.ts';
 import { imageVary } from './image/vary.ts';
+import { modelPull } from './model/pull.ts';
 import { musicGenerate } from './music/generate.ts';
 import { textChat } from './text/chat.ts';
 import { textEdit } from './text/edit.ts';
@@ -28,6 +29,7 @@ export const capabilities = {
   [imageUpscale.id]: imageUpscale,
   [videoGenerate.id]: videoGenerate,
   [musicGenerate.id]: musicGenerate,
+  [modelPull.id]: modelPull,
 };
 
 export type Capabilities = typeof capabilities;

@@ -3,7 +3,14 @@ import type { Context } from 'hono';
 import type { Config } from '../config.ts';
 import type { ArtifactRecord, Artifacts } from '../artifacts.ts';
 import type { Inputs } from '../artifacts/inputs.ts';
+import type { Doctor } from '../doctor.ts';
 import type { Gateway } from '../gateway.ts';
+import type { Hardware } from '../hardware.ts';
+import type { Gpu } from '../hardware/gpu.ts';
+import type { Footprints } from '../models/footprints.ts';
+import type { Pulls } from '../models/pulls.ts';
+import type { Residency } from '../models/residency.ts';
+import type { Routing } from '../models/routing.ts';
 import type { SocketSession } from '../realtime/session.ts';
 import type { Hub } from '../hub.ts';
 import type { Batches } from '../jobs/batches.ts';
@@ -88,6 +95,13 @@ export interface AppOptions {
   webhooks: Webhooks;
   realtime: Realtime;
   socketIo?: SocketIo;
+  pulls: Pulls;
+  residency: Residency;
+  routing: Routing;
+  footprints: Footprints;
+  hardware: Hardware;
+  gpu: Gpu;
+  doctor: Doctor;
   /** Files of the interactive documents page. */
   asset(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; contentType: string } | undefined>;
 }

@@ -23,6 +23,14 @@ const PUBLIC_PREFIX = '/docs/assets/';
 /** Whose jobs they are where no key is asked for, or the one of HONO_AI_API_KEY is given. */
 export const OWNER = 'owner';
 
+/** Throws forbidden for everybody else. `what` completes “Only the owner of this gateway may …”. */
+export function expectOwner(c: AppContext, what: string): void {
+  if (c.var.caller === OWNER) return;
+  throw new GatewayError('forbidden', `Only the owner of this gateway may ${what}.`, {
+    hint: 'Ask with the key in HONO_AI_API_KEY.',
+  });
+}
+
 /** Who comes with a signed link: no caller has this name, so nothing is theirs. */
 const NOBODY = '';
 
@@ -113,7 +121,7 @@ function checkOrigin(c: AppContext, origin: string | undefined, site: string | u
   } else if (allowedOrigin(origin.toLowerCase(), c.req.header('host')?.toLowerCase(), allowed)) {
     c.var.headers['access-control-allow-origin'] = origin;
     c.var.headers['access-control-expose-headers'] =
-      'x-request-id, retry-after, x-model, x-runtime, x-warning, x-job-id, x-cache, location, preference-applied, idempotent-replayed, etag, content-range, accept-ranges, content-disposition';
+      'x-request-id, retry-after, x-model, x-model-reason, x-runtime, x-warning, x-job-id, x-cache, location, preference-applied, idempotent-replayed, etag, content-range, accept-ranges, content-disposition';
     c.var.headers['vary'] = 'origin';
     return;
   }

@@ -25,6 +25,8 @@ export interface JobRequest {
   words?: JobWords;
   /** Somebody waits for the answer: see Submission. */
   awaited?: boolean;
+  /** It is not for an answer: nobody waits who does not say so, and whoever leaves lets it go on. */
+  goesOn?: boolean;
 }
 
 /** How a dialect tells of a job that is waited for. */
@@ -41,12 +43,12 @@ export interface JobWords {
 const FOREVER_MS = 2_147_483_647;
 
 export async function runAsJob(c: AppContext, request: JobRequest): Promise<Response> {
-  const { preference, words = nativeWords(c, request.options) } = request;
+  const { preference, goesOn = false, words = nativeWords(c, request.options) } = request;
   // Who asked to wait at most so long, or not at all, finds the job later.
-  const job = await submitJob(c, { ...request, awaited: preference === undefined });
+  const job = await submitJob(c, { ...request, awaited: preference === undefined && !goesOn });
   const { jobs } = c.var.app;
-  if (request.stream && !preference) return streamJob(c, job, words);
-  if (preference && preference.waitMs === undefined) {
+  if (request.stream && !preference) return streamJob(c, job, words, goesOn);
+  if (isDetached(request)) {
     // What was committed as the answer to a key stays as it is; everybody else is told the place in the queue, too.
     return accepted(c, c.var.keyed ? job : await jobs.get(c.var.caller, job.id), preference);
   }
@@ -59,6 +61,11 @@ export async function runAsJob(c: AppContext, request: JobRequest): Promise<Resp
   // Who asked for a job, or comes back with a key, finds it later; nobody else would know of it.
   if (gone.aborted && !preference) await abandonJob(c, job.id);
   return accepted(c, ended, preference);
+}
+
+/** Its answer is the job, at once. */
+function isDetached({ preference, goesOn, stream }: JobRequest): boolean {
+  return preference ? preference.waitMs === undefined : goesOn === true && !stream;
 }
 
 /** Nobody waits for it any more, and nobody else knows of it: its runtime is stopped. */
@@ -76,7 +83,7 @@ export async function submitJob(c: AppContext, request: JobRequest): Promise<Job
 }
 
 /** The job as events. */
-function streamJob(c: AppContext, job: JobView, words: JobWords): Promise<Response> {
+function streamJob(c: AppContext, job: JobView, words: JobWords, goesOn: boolean): Promise<Response> {
   const gone = clientSignal(c);
   const left = new AbortController();
   const leave = () => left.abort();
@@ -93,7 +100,7 @@ function streamJob(c: AppContext, job: JobView, words: JobWords): Promise<Respon
       }
     } finally {
       gone.removeEventListener('abort', leave);
-      if (!ended) await abandonJob(c, job.id);
+      if (!ended && !goesOn) await abandonJob(c, job.id);
     }
   }
   const { max_backlog, max_reply } = c.var.app.config;
@@ -125,13 +132,11 @@ function nativeWords(c: AppContext, options: JobOptions | undefined): JobWords {
   };
 }
 
-async function submit(
-  c: AppContext,
-  { capability, input, options, preference, dialect, awaited = false }: JobRequest,
-): Promise<JobView> {
+async function submit(c: AppContext, request: JobRequest): Promise<JobView> {
+  const { capability, input, options, preference, dialect, awaited = false } = request;
   const { keyed, caller, app } = c.var;
   if (keyed?.job !== undefined) return app.jobs.get(caller, keyed.job);
-  const detached = preference !== undefined && preference.waitMs === undefined;
+  const detached = isDetached(request);
   // Committed with the job: a second request finds the answer, or at least the job, even if this process dies on its way out.
   const also = (view: JobView): Put[] => {
     if (!keyed) return [];

@@ -2,11 +2,12 @@
 import type { OpenAPIHono } from '@hono/zod-openapi';
 import type { Capability } from '../capabilities/define.ts';
 import { z } from 'zod';
-import type { CapabilityId, Input } from '../capabilities/index.ts';
+import { capabilities, type CapabilityId, type Input } from '../capabilities/index.ts';
 import type { RunEvent } from '../event.ts';
 import type { Run } from '../run.ts';
 import { jobOptions, type JobOptions } from '../jobs/options.ts';
 import { clientSignal, type AppContext, type AppEnv } from './context.ts';
+import { expectOwner } from './guard.ts';
 import { toHeader } from './headers.ts';
 import { idempotent } from './idempotency.ts';
 import { readPrint, readRequest, takeBrought } from './inputs.ts';
@@ -19,15 +20,16 @@ type AnyCapability = Capability<CapabilityId, z.ZodObject, z.ZodObject, z.ZodTyp
 type AnyRun = Run<unknown, Record<string, unknown>>;
 
 export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapability): void {
-  const { id, path, output, chunk, summary, description, makes } = capability;
-  const streams = makes !== undefined || !(chunk instanceof z.ZodNever);
+  const { id, path, output, chunk, summary, description, makes, own } = capability;
+  const isJob = makes !== undefined || own !== undefined;
+  const streams = isJob || !(chunk instanceof z.ZodNever);
   const input = capability.input.extend({
     job: jobOptions.optional().describe('How to treat it as a job; see also the Prefer header.'),
   });
   describeRoute(app, {
     method: 'post',
     path,
-    tag: id.split('.')[0]!,
+    tag: path.split('/')[1]!,
     summary,
     description,
     input,
@@ -36,14 +38,16 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
     jobs: true,
   });
   async function handle(c: AppContext): Promise<Response> {
+    expectMayAsk(c, id);
     const { job: options, ...body } = (await readRequest(c, input)) as Record<string, unknown> & {
       job?: JobOptions;
       stream?: boolean;
     };
     const preference = toPreference(c.req.header('prefer'));
     const stream = streams && (body.stream || (c.req.header('accept')?.includes('text/event-stream') ?? false));
-    if (preference || options || makes) {
-      return runAsJob(c, { capability: id, input: body, options, preference, stream: stream && makes !== undefined });
+    if (preference || options || isJob) {
+      const goesOn = own !== undefined;
+      return runAsJob(c, { capability: id, input: body, options, preference, stream: stream && isJob, goesOn });
     }
     const run = c.var.app.gateway.run(id, body as Input<CapabilityId>, {
       signal: clientSignal(c),
@@ -61,6 +65,11 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
     path,
     idempotent(handle, (c) => readPrint(c, input)),
   );
+}
+
+/** Throws forbidden for what only the owner may ask the gateway to do. */
+export function expectMayAsk(c: AppContext, id: CapabilityId): void {
+  if (capabilities[id].own) expectOwner(c, capabilities[id].summary.toLowerCase());
 }
 
 /** Waits for the whole answer; `toBody` puts it into a dialect's words. */
@@ -112,6 +121,7 @@ export function runHeaders(
   const { target, warnings } = run;
   return {
     ...(target ? { 'x-model': toHeader(target.model), 'x-runtime': toHeader(target.runtime) } : {}),
+    ...(target?.reason ? { 'x-model-reason': toHeader(target.reason).slice(0, 1000) } : {}),
     ...(warnings.length > 0 ? { 'x-warning': toHeader(warnings.join('; ')).slice(0, 2000) } : {}),
   };
 }

@@ -1,5 +1,5 @@
 // A submission → the job that is taken: its id, its limits, and what is noted beside it.
-import type { CapabilityId } from '../capabilities/index.ts';
+import { capabilities, type CapabilityId } from '../capabilities/index.ts';
 import type { JobHead, JobLimits, NewJob } from '../store.ts';
 import type { JobNotes, JobOptions } from './options.ts';
 import { toEnded } from './perform.ts';
@@ -25,7 +25,10 @@ export function createDrafter(defaults: { limits: JobLimits; attempts: number; n
     const { stream: _, ...input } = submission.input;
     const createdAt = now();
     const delay = Math.round((asked.delay_s ?? 0) * 1000);
-    const run = asked.timeout_s === undefined ? limits.run : Math.round(asked.timeout_s * 1000);
+    const { own } = capabilities[capability];
+    const run = asked.timeout_s === undefined ? (own?.runMs ?? limits.run) : Math.round(asked.timeout_s * 1000);
+    // What the gateway does itself takes no place from others, and may take longer than they may in all.
+    const total = own ? Math.max(limits.total, limits.queue + run) : limits.total;
     const notes: JobNotes = {
       ...(asked.webhook === undefined ? {} : { webhook: asked.webhook }),
       ...(asked.metadata === undefined ? {} : { metadata: asked.metadata }),
@@ -37,13 +40,13 @@ export function createDrafter(defaults: { limits: JobLimits; attempts: number; n
       owner,
       capability,
       ...(typeof input['model'] === 'string' ? { model: input['model'] } : {}),
-      priority: asked.priority ?? 'normal',
+      priority: asked.priority ?? (own ? 'interactive' : 'normal'),
       ...(batch ? { batch: batch.id, index: batch.index } : {}),
       createdAt,
       runAt: createdAt + delay,
-      maxAttempts: asked.max_attempts ?? attempts,
+      maxAttempts: asked.max_attempts ?? own?.attempts ?? attempts,
       // A wait that was asked for is not held against the job.
-      limits: { queue: limits.queue, run, total: limits.total + delay },
+      limits: { queue: limits.queue, run, total: total + delay },
       notes: { ...notes },
       input,
     };

@@ -23,6 +23,7 @@ import { createEstimates, toEstimateKey } from './estimate.ts';
 import { createKeeper } from './keeper.ts';
 import { createMemory, isDeterministic, type MemoryScope, type ShareFiles } from './memory.ts';
 import type { JobNotes } from './options.ts';
+import { isOwn } from './own.ts';
 import { isEnded, toJobView, withResult, type JobView } from './view.ts';
 import { cancelledError, toEnded, toFailure, type PerformerOptions, type Staged } from './perform.ts';
 import { createTeller, MAX_LISTED_POSITION } from './tell.ts';
@@ -153,7 +154,7 @@ export function createJobs(options: JobsOptions): Jobs {
     holds: worker.holds,
     onQueued: (job) => {
       publish('job:queued', job, { job: toJobView(job) });
-      worker.poke();
+      worker.poke(job);
     },
     onEnded,
     farewell: (job, outcome) => farewell(job, outcome),
@@ -185,7 +186,9 @@ export function createJobs(options: JobsOptions): Jobs {
 
   function onEnded(job: JobHead): void {
     const { target, timings } = job.notes as JobNotes;
-    if (job.state === 'done' && timings) estimates.learn(toEstimateKey(job.capability, target?.model), timings.run_ms);
+    // How long the gateway's own work takes says nothing of how long others wait.
+    if (job.state === 'done' && timings && !isOwn(job))
+      estimates.learn(toEstimateKey(job.capability, target?.model), timings.run_ms);
     publish(`job:${job.state}`, job, { job: toJobView(job) });
     hooks.wake();
     for (const listener of listeners) listener(job);
@@ -197,11 +200,17 @@ export function createJobs(options: JobsOptions): Jobs {
 
   /** The model that would answer, where that is known now. A runtime that is down may be up when the job's turn comes. */
   async function findModel({ capability, input }: Submission): Promise<string | undefined> {
+    if (isOwn({ capability })) {
+      await gateway.check(capability, input as never);
+      return undefined;
+    }
     try {
       const [route] = await gateway.catalog.resolve(capability, input['model'] as string | undefined, input);
       return route && `${route.runtime.name}/${route.model.id}/${route.model.created ?? ''}/${route.model.size ?? ''}`;
     } catch (thrown) {
       const error = toGatewayError(thrown);
+      const { model } = input;
+      if (error.code === 'model_not_found' && typeof model === 'string' && gateway.gets(model)) return undefined;
       if (error.code === 'model_not_found' || error.code === 'not_supported') throw error;
       return undefined;
     }
@@ -251,7 +260,7 @@ export function createJobs(options: JobsOptions): Jobs {
       if (draft.ended) onEnded(head);
       else {
         publish('job:queued', head, { job: first });
-        worker.poke();
+        worker.poke(head);
       }
       return { job: first };
     },
@@ -260,8 +269,10 @@ export function createJobs(options: JobsOptions): Jobs {
       const drafts = submissions.map(draftOf);
       const conflict = await store.jobs.add(drafts, documents);
       if (conflict) throw new GatewayError('conflict', 'Another request was faster.');
-      for (const draft of drafts) publish('job:queued', toHead(draft), { job: toJobView(toHead(draft)) });
-      worker.poke();
+      for (const head of drafts.map(toHead)) {
+        publish('job:queued', head, { job: toJobView(head) });
+        worker.poke(head);
+      }
     },
     record,
     get: async (owner, id) => {
@@ -292,7 +303,7 @@ export function createJobs(options: JobsOptions): Jobs {
       }
       const again = await record(owner, id);
       publish('job:queued', again, { job: toJobView(again) });
-      worker.poke();
+      worker.poke(again);
       return view(again);
     },
     async remove(owner, id) {

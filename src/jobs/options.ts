@@ -26,7 +26,7 @@ export interface JobNotes {
   webhook?: string;
   metadata?: Record<string, string>;
   /** What ran it. */
-  target?: { model: string; runtime: string };
+  target?: { model: string; runtime: string; reason?: string };
   timings?: RunTimings;
   warnings?: string[];
   /** Ids of what it made. */

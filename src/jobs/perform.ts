@@ -9,6 +9,7 @@ import type { Run, Target } from '../run.ts';
 import type { Failpoint, Happening, JobFailure, JobHead, JobRecord, Outcome, Put, Store } from '../store.ts';
 import { remaining } from './estimate.ts';
 import type { JobNotes } from './options.ts';
+import { isOwn } from './own.ts';
 import type { ProgressMeter } from './progress.ts';
 import { delayOf, isRetryable, wasNotStarted } from './retry.ts';
 import { createStopwatch, type Stopwatch } from './timings.ts';
@@ -29,6 +30,8 @@ export interface PerformerOptions {
   farewell(job: JobRecord, outcome: Outcome, made?: ArtifactView[]): Promise<Put[]>;
   /** Called when an end is on disk. */
   onEnded(job: JobHead): void;
+  /** Called when it waits again. */
+  onRequeued(job: Pick<JobHead, 'id' | 'capability' | 'runAt'>): void;
   warn(message: string, fields: Record<string, unknown>): void;
   failpoint: Failpoint;
   /** The process is about to end: nothing is tried again. */
@@ -144,7 +147,7 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
       told = event.type === 'progress' ? meter.progress(event) : meter.chunk();
     }
     if (!told) return;
-    const eta_s = remaining(performance.now() - startedAt, told.percent);
+    const eta_s = toEta(job, meter, () => remaining(performance.now() - startedAt, told.percent));
     publish({ type: 'job:progress', owner, job: id, data: { id, ...told, ...(eta_s === undefined ? {} : { eta_s }) } });
   }
 
@@ -157,6 +160,11 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     const notes: JobNotes = { timings: watch.read() };
     if (failure.code === 'cancelled') {
       return end(work, { state: 'cancelled', error: toFailure(failure), notes: { ...notes } });
+    }
+    if (isOwn(job)) {
+      // Whoever does it has tried again where that could help.
+      if (failure.code === 'draining') return requeue(work, { runAt: now(), refund: true });
+      return end(work, { state: 'failed', error: toFailure(failure), notes: { ...notes } });
     }
     const { misses: before = 0 } = job.notes as JobNotes;
     const awaited = isAwaited(job);
@@ -185,6 +193,7 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
       attempts: job.attempts - (how.refund ? 1 : 0),
     });
     publish({ type: 'job:queued', owner: job.owner, job: job.id, data: { job: view } });
+    options.onRequeued({ ...job, runAt: how.runAt });
   }
 
   async function end(work: Work, ending: Omit<Outcome, 'at'>, staged?: Staged): Promise<void> {
@@ -222,6 +231,16 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
 
 export function toEnded(job: JobHead, { state, at, error, notes }: Outcome): JobHead {
   return { ...job, state, finishedAt: at, notes: { ...job.notes, ...notes }, ...(error ? { error } : {}) };
+}
+
+/** Seconds left: as the runtime tells them, else as `guess` has it. What the gateway does itself is not guessed: it may pause. */
+export function toEta(
+  job: Pick<JobHead, 'capability'>,
+  { eta }: Pick<ProgressMeter, 'eta'>,
+  guess: () => number | undefined,
+): number | undefined {
+  if (eta !== undefined) return eta ?? undefined;
+  return isOwn(job) ? undefined : guess();
 }
 
 /** Somebody waits for the answer; who waited when an earlier attempt began, or before it was tried anew, has gone. */

@@ -11,6 +11,8 @@ export interface ProgressMeter {
   /** A piece of the answer came; pieces are counted where the runtime says nothing better. */
   chunk(): JobProgress | undefined;
   readonly latest: JobProgress | undefined;
+  /** Seconds left, where the runtime says so; null where it says how far it is, and not that. */
+  readonly eta: number | null | undefined;
 }
 
 export function createProgressMeter(clock: () => number = () => performance.now()): ProgressMeter {
@@ -18,6 +20,7 @@ export function createProgressMeter(clock: () => number = () => performance.now(
   let toldAt = -Infinity;
   let chunks = 0;
   let measured = false;
+  let eta: { seconds: number; at: number } | null | undefined;
 
   function tell(next: JobProgress, urgent = false): JobProgress | undefined {
     latest = next;
@@ -28,17 +31,32 @@ export function createProgressMeter(clock: () => number = () => performance.now(
   }
 
   return {
-    progress({ done, total, unit }) {
-      if (!Number.isFinite(done) || !Number.isFinite(total) || total <= 0) return undefined;
+    progress({ done, total, unit, rate, label, eta: left }) {
+      // Of bytes it may be that nobody knows how many there are.
+      if (!Number.isFinite(done) || !Number.isFinite(total) || total < 0) return undefined;
+      if (total === 0 && unit !== 'bytes') return undefined;
       measured = true;
-      const percent = Math.min(100, Math.max(latest?.percent ?? 0, (done / total) * 100));
+      if (left !== undefined) eta = { seconds: left, at: clock() };
+      else if (rate !== undefined || eta) eta = null;
+      const before = latest?.percent ?? 0;
+      const percent = total === 0 ? before : Math.min(100, Math.max(before, (done / total) * 100));
       return tell(
-        { percent: Math.round(percent * 10) / 10, done, total, ...(unit === undefined ? {} : { unit }) },
-        percent === 100 && latest?.percent !== 100,
+        {
+          percent: Math.round(percent * 10) / 10,
+          done,
+          ...(total === 0 ? {} : { total }),
+          ...(unit === undefined ? {} : { unit }),
+          ...(rate === undefined ? {} : { rate }),
+          ...(label === undefined ? {} : { label }),
+        },
+        percent === 100 && before !== 100,
       );
     },
     status({ state, message }) {
-      return tell({ ...latest, percent: latest?.percent ?? 0, message: message ?? state }, true);
+      // Who waits has no speed.
+      if (eta) eta = null;
+      const { rate: _, ...known } = latest ?? {};
+      return tell({ ...known, percent: latest?.percent ?? 0, message: message ?? state }, true);
     },
     chunk() {
       chunks++;
@@ -47,6 +65,9 @@ export function createProgressMeter(clock: () => number = () => performance.now(
     },
     get latest() {
       return latest;
+    },
+    get eta() {
+      return eta && Math.max(0, Math.ceil(eta.seconds - (clock() - eta.at) / 1000));
     },
   };
 }

@@ -3,13 +3,15 @@ import type { ArtifactView } from '../capabilities/file.ts';
 import type { JobHead, JobStore } from '../store.ts';
 import { remaining, toEstimateKey, type Estimates } from './estimate.ts';
 import type { JobNotes } from './options.ts';
+import { isOwn } from './own.ts';
+import { toEta } from './perform.ts';
 import { toJobView, type JobView, type Live } from './view.ts';
 import type { Worker } from './worker.ts';
 
 export interface TellerOptions {
   store: { jobs: Pick<JobStore, 'position'> };
   files: { views(owner: string, ids: string[]): Promise<ArtifactView[]> };
-  worker: Pick<Worker, 'live' | 'running'>;
+  worker: Pick<Worker, 'live' | 'busy'>;
   estimates: Estimates;
   concurrency: number;
   now: () => number;
@@ -23,9 +25,9 @@ export function createTeller({ store, files, worker, estimates, concurrency, now
   /** Seconds until a waiting job is done: those before it, and itself. */
   function waitFor(job: JobHead, position: number | undefined): number | undefined {
     const any = estimates.any();
-    if (position === undefined || any === undefined || concurrency === 0) return undefined;
+    if (position === undefined || any === undefined || concurrency === 0 || isOwn(job)) return undefined;
     const own = estimates.of(toEstimateKey(job.capability, job.model)) ?? any;
-    const before = ((position - 1 + worker.running()) * any) / concurrency;
+    const before = ((position - 1 + worker.busy()) * any) / concurrency;
     return Math.ceil((Math.max(0, job.runAt - now()) + before + own) / 1000);
   }
 
@@ -39,7 +41,8 @@ export function createTeller({ store, files, worker, estimates, concurrency, now
       const mean = estimates.of(toEstimateKey(job.capability, model)) ?? estimates.any();
       live.target = known?.target;
       live.progress = known?.progress;
-      live.eta = known && remaining(performance.now() - known.startedAt, known.progress?.percent, mean);
+      const guess = () => known && remaining(performance.now() - known.startedAt, known.progress?.percent, mean);
+      live.eta = known && toEta(job, known.meter, guess);
     } else if (job.state === 'queued') {
       const position = await store.jobs.position(job.id, most);
       live.position = position !== undefined && most < MAX_POSITION && position > most ? undefined : position;

@@ -9,6 +9,8 @@ const progressView = z.object({
   done: z.number().optional(),
   total: z.number().optional(),
   unit: z.string().optional(),
+  rate: z.number().optional().describe('Units per second.'),
+  label: z.string().optional().describe('What is at work: the name of a file.'),
   message: z.string().optional(),
 });
 export type JobProgress = z.output<typeof progressView>;
@@ -23,6 +25,7 @@ export const jobView = z.object({
   priority: z.enum(priorities),
   model: z.string().nullable().describe('What ran; before that, what was asked for.'),
   runtime: z.string().nullable(),
+  reason: z.string().nullable().describe('Why it was this model: asked for, alias gpt-4o, …'),
   created_at: z.string(),
   run_at: z.string().describe('It does not start before.'),
   started_at: time,
@@ -61,7 +64,7 @@ export const jobList = z.object({
 
 /** What only the engine knows. */
 export interface Live {
-  target?: { model: string; runtime: string } | undefined;
+  target?: { model: string; runtime: string; reason?: string } | undefined;
   position?: number | undefined;
   /** Seconds. */
   eta?: number | undefined;
@@ -79,6 +82,7 @@ export function toJobView(job: JobHead, live: Live = {}): JobView {
     priority: job.priority,
     model: target?.model ?? job.model ?? null,
     runtime: target?.runtime ?? null,
+    reason: target?.reason ?? null,
     created_at: toIso(job.createdAt)!,
     run_at: toIso(job.runAt)!,
     started_at: toIso(job.startedAt),

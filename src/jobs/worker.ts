@@ -1,26 +1,30 @@
 // Holds jobs: claims them, keeps their leases alive while they are worked on, and lets go of them in good order.
 import { GatewayError, toGatewayError } from '../error.ts';
 import type { Held, JobRecord } from '../store.ts';
+import { createOwnQueue, isOwn } from './own.ts';
 import { cancelledError, createPerformer, type PerformerOptions, type Work } from './perform.ts';
 import { createProgressMeter, type ProgressMeter } from './progress.ts';
 
-export interface WorkerOptions extends Omit<PerformerOptions, 'stopping'> {
+export interface WorkerOptions extends Omit<PerformerOptions, 'stopping' | 'onRequeued'> {
   /** Unique among all that ever worked on the store. */
   name: string;
+  /** Jobs at the same time; what the gateway does itself comes on top. */
   concurrency: number;
   leaseMs: number;
 }
 
 export interface Worker {
   start(): void;
-  /** Something may be waiting. */
-  poke(): void;
+  /** Something may be waiting: this job, if one is named. */
+  poke(job?: Pick<JobRecord, 'id' | 'capability' | 'runAt'>): void;
   /** Stops a job that runs here. False where it does not. */
   cancel(id: string): boolean;
   /** What is known of a job that runs here. */
-  live(id: string): (Pick<Work, 'startedAt' | 'target'> & { progress: ProgressMeter['latest'] }) | undefined;
+  live(id: string): (Pick<Work, 'startedAt' | 'target' | 'meter'> & { progress: ProgressMeter['latest'] }) | undefined;
   holds(id: string): boolean;
   running(): number;
+  /** Slots that are taken. */
+  busy(): number;
   /** No more claims; what runs goes back to wait, its attempt not counted. Resolves when all is written down. */
   stop(): Promise<void>;
 }
@@ -33,6 +37,7 @@ const RETRY_MS = 1000;
 export function createWorker(options: WorkerOptions): Worker {
   const { store, gateway, name, concurrency, leaseMs, now, failpoint } = options;
   const held = new Map<string, Work>();
+  const own = createOwnQueue(store.jobs);
   let started = false;
   let stopping = false;
   let claiming = false;
@@ -41,8 +46,10 @@ export function createWorker(options: WorkerOptions): Worker {
   let wakeTimer: ReturnType<typeof setTimeout> | undefined;
   let unlisten = () => {};
 
-  const perform = createPerformer({ ...options, stopping: () => stopping });
-  const mayClaim = () => started && !stopping && !gateway.draining() && held.size < concurrency;
+  const perform = createPerformer({ ...options, stopping: () => stopping, onRequeued: own.add });
+  const mayClaim = () => started && !stopping && !gateway.draining();
+  const busy = () => [...held.values()].filter(({ job }) => !isOwn(job)).length;
+  const isFull = () => busy() >= concurrency;
 
   /** One at a time: two claims at once would only race each other. */
   async function pump(): Promise<void> {
@@ -54,10 +61,15 @@ export function createWorker(options: WorkerOptions): Worker {
     try {
       do {
         again = false;
-        while (mayClaim()) {
+        while (mayClaim() && (!isFull() || (await own.isNext(now())))) {
           const job = await store.jobs.claim(name, now());
           if (!job) break;
           failpoint('claimed');
+          if (isFull() && !isOwn(job)) {
+            // It went before in that moment.
+            await store.jobs.requeue(job, { runAt: now(), refund: true });
+            break;
+          }
           begin(job);
         }
       } while (again);
@@ -72,18 +84,19 @@ export function createWorker(options: WorkerOptions): Worker {
 
   async function sleepUntilNext(): Promise<void> {
     if (!mayClaim()) return;
-    const next = await store.jobs.nextAt();
+    const next = isFull() ? own.nextAt(now()) : await store.jobs.nextAt();
     if (next !== undefined) wakeIn(Math.max(10, next - now()));
   }
 
   function wakeIn(ms: number): void {
     clearTimeout(wakeTimer);
     // A minute at most: the clock by which it was computed may have been set.
-    wakeTimer = setTimeout(poke, Math.min(ms, 60_000));
+    wakeTimer = setTimeout(() => poke(), Math.min(ms, 60_000));
     unref(wakeTimer);
   }
 
-  const poke = () => {
+  const poke: Worker['poke'] = (job) => {
+    if (job) own.add(job);
     if (started && !stopping) void pump();
   };
 
@@ -138,10 +151,11 @@ export function createWorker(options: WorkerOptions): Worker {
       const work = held.get(id);
       if (!work) return undefined;
       const { startedAt, target, meter } = work;
-      return { startedAt, progress: meter.latest, ...(target ? { target } : {}) };
+      return { startedAt, meter, progress: meter.latest, ...(target ? { target } : {}) };
     },
     holds: (id) => held.has(id),
     running: () => held.size,
+    busy,
     async stop() {
       stopping = true;
       unlisten();

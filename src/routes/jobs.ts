@@ -10,6 +10,7 @@ import { settleInput, takeBrought, toChecked } from '../http/inputs.ts';
 import { withBytes } from '../http/job.ts';
 import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
+import { expectMayAsk } from '../http/serve.ts';
 import { respondWatch } from '../http/watch.ts';
 import { batchView, toBatchView } from '../jobs/batches.ts';
 import { jobOptions } from '../jobs/options.ts';
@@ -140,6 +141,7 @@ function serveBatches(app: OpenAPIHono<AppEnv>): void {
     '/jobs/batch',
     idempotent(async (c) => {
       const { capability, inputs, defaults, job } = await readJson(c, batchRequest);
+      expectMayAsk(c, capability);
       const schema: z.ZodObject = capabilities[capability].input;
       const checked = inputs.map((input, index) => {
         try {

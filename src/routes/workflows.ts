@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { GatewayError } from '../error.ts';
 import { readJson, toInput } from '../http/body.ts';
 import { clientSignal, type AppContext, type AppEnv } from '../http/context.ts';
-import { OWNER } from '../http/guard.ts';
+import { expectOwner } from '../http/guard.ts';
 import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
 import {
@@ -38,7 +38,8 @@ export function serveWorkflows(app: OpenAPIHono<AppEnv>): void {
     return respondJson(c, answer satisfies z.output<typeof page>);
   });
   app.post('/workflows', async (c) => {
-    expectOwner(c);
+    // A graph is a program for the machine that runs it: who may have pictures made may not say how.
+    expectOwner(c, 'change its workflows');
     const input = await readJson(c, workflowInput);
     const desk = findDesk(c);
     const added = await desk.add(input, clientSignal(c));
@@ -55,20 +56,12 @@ export function serveWorkflows(app: OpenAPIHono<AppEnv>): void {
     return respondJson(c, await desk.get(c.req.param('id'), clientSignal(c)));
   });
   app.delete('/workflows/:id', async (c) => {
-    expectOwner(c);
+    expectOwner(c, 'change its workflows');
     const id = c.req.param('id');
     const desk = findDesk(c);
     await desk.remove(id);
     await c.var.app.gateway.catalog.refresh();
     return respondJson(c, { id, object: 'workflow', deleted: true } satisfies z.output<typeof removed>);
-  });
-}
-
-/** A graph is a program for the machine that runs it: who may have pictures made may not say how. */
-function expectOwner(c: AppContext): void {
-  if (c.var.caller === OWNER) return;
-  throw new GatewayError('forbidden', 'Only the owner of this gateway may change its workflows.', {
-    hint: 'Ask with the key in HONO_AI_API_KEY.',
   });
 }
 

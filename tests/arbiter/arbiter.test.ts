@@ -54,7 +54,7 @@ async function take(
 }
 
 const open = (card: ReturnType<typeof createCard>, budget: number | undefined, queueMs = 5000) =>
-  createArbiter({ tenants: { r: card.tenant }, budget, queueMs });
+  createArbiter({ tenants: { r: card.tenant }, budget: () => budget, queueMs });
 
 describe('arbiter', () => {
   it('lets requests for one model in together', async () => {
@@ -177,5 +177,163 @@ describe('arbiter', () => {
     expect(card.most()).toBeLessThanOrEqual(10 * GB);
     expect(arbiter.snapshot().waiting).toEqual([]);
     expect(arbiter.snapshot().held.every((model) => model.leases === 0)).toBe(true);
+  });
+
+  it('refuses what only pinned models stand in the way of, and lets them be', async () => {
+    const card = createCard();
+    const arbiter = createArbiter({
+      tenants: { r: card.tenant },
+      budget: () => 8 * GB,
+      queueMs: 5000,
+      isPinned: (_, model) => model === 'a',
+    });
+    (await take(arbiter, card.tenant, 'a', 5)).lease.release();
+    card.load('a', 5);
+    const error = await take(arbiter, card.tenant, 'b', 4).catch((thrown) => thrown);
+    expect(error).toMatchObject({ code: 'insufficient_vram', hint: expect.stringContaining('models pin a --off') });
+    expect(card.evictions).toEqual([]);
+    const small = await take(arbiter, card.tenant, 'c', 3);
+    small.lease.release();
+    // What has left the card by itself stands in nobody's way, pinned or not.
+    card.loaded.clear();
+    (await take(arbiter, card.tenant, 'b', 8)).lease.release();
+  });
+
+  it('tells a lease what had to leave for it', async () => {
+    const card = createCard();
+    card.load('a', 3);
+    card.load('b', 3);
+    const arbiter = open(card, 8 * GB);
+    const { lease } = await take(arbiter, card.tenant, 'c', 8);
+    expect(lease.evicted.map(({ model }) => model).toSorted()).toEqual(['a', 'b']);
+    expect((await take(arbiter, card.tenant, 'c', 8)).lease.evicted).toEqual([]);
+  });
+});
+
+describe('dismiss', () => {
+  const place = { runtime: 'r', model: 'a' };
+
+  it('sends away what nobody uses, and lets be what somebody does', async () => {
+    const card = createCard();
+    const arbiter = open(card, 8 * GB);
+    const { lease } = await take(arbiter, card.tenant, 'a', 4);
+    card.load('a', 4);
+    expect(await arbiter.dismiss(place)).toBe('in_use');
+    lease.release();
+    const { usedAt } = arbiter.snapshot().held[0]!;
+    expect(await arbiter.dismiss(place, { usedAt: usedAt - 1 })).toBe('in_use');
+    expect(await arbiter.dismiss(place, { usedAt })).toBe('gone');
+    expect([card.evictions, arbiter.snapshot().held]).toEqual([['a'], []]);
+  });
+
+  it('has a request for the model that is leaving wait and then load it, while others are let in at once', async () => {
+    const card = createCard();
+    const arbiter = open(card, 8 * GB);
+    for (const model of ['a', 'b']) {
+      (await take(arbiter, card.tenant, model, 3)).lease.release();
+      card.load(model, 3);
+    }
+    const gone = Promise.withResolvers<void>();
+    const { evict } = card.tenant;
+    card.tenant.evict = async (...args) => (await gone.promise, evict(...args));
+    const leaving = arbiter.dismiss(place);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    (await take(arbiter, card.tenant, 'b', 3)).lease.release();
+    let granted = false;
+    const again = take(arbiter, card.tenant, 'a', 3).then(({ lease }) => ((granted = true), lease));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(granted).toBe(false);
+    gone.resolve();
+    expect(await leaving).toBe('gone');
+    (await again).release();
+    expect(card.evictions).toEqual(['a']);
+  });
+
+  it('does not wedge the card when the model stays: who waits for it gets it', async () => {
+    const card = createCard();
+    card.load('stuck', 3);
+    const arbiter = open(card, 8 * GB);
+    await arbiter.look('r', new AbortController().signal);
+    const leaving = arbiter.dismiss({ runtime: 'r', model: 'stuck' });
+    const waiting = take(arbiter, card.tenant, 'stuck', 3);
+    await expect(leaving).rejects.toMatchObject({ code: 'insufficient_vram' });
+    (await waiting).lease.release();
+  });
+
+  it('never lets a lease and an eviction of one model overlap, whatever comes', async () => {
+    const card = createCard();
+    const arbiter = open(card, 10 * GB, 20_000);
+    const using = new Map<string, number>();
+    const { evict } = card.tenant;
+    card.tenant.evict = async (model, signal) => {
+      expect(using.get(model) ?? 0).toBe(0);
+      await evict(model, signal);
+      expect(using.get(model) ?? 0).toBe(0);
+    };
+    let state = 11;
+    const random = (below: number) => (state = (state * 1103515245 + 12345) % 2 ** 31) % below;
+    await Promise.all(
+      Array.from({ length: 200 }, async () => {
+        await new Promise((resolve) => setTimeout(resolve, random(60)));
+        const model = 'abc'[random(3)]!;
+        if (random(3) === 0) return arbiter.dismiss({ runtime: 'r', model });
+        if (random(4) === 0) return arbiter.look('r', new AbortController().signal);
+        const { lease } = await take(arbiter, card.tenant, model, 4);
+        card.load(model, 4);
+        using.set(model, (using.get(model) ?? 0) + 1);
+        await new Promise((resolve) => setTimeout(resolve, random(3)));
+        using.set(model, using.get(model)! - 1);
+        return lease.release();
+      }),
+    );
+    expect(card.most()).toBeLessThanOrEqual(10 * GB);
+    expect(arbiter.snapshot()).toMatchObject({ waiting: [] });
+  });
+});
+
+describe('look', () => {
+  it('keeps the books right, and learns on the way', async () => {
+    const card = createCard();
+    const seen: string[] = [];
+    const arbiter = createArbiter({
+      tenants: { r: card.tenant },
+      budget: () => 8 * GB,
+      queueMs: 5000,
+      onResidents: (_, residents) => seen.push(...residents.map(({ model }) => model)),
+    });
+    (await take(arbiter, card.tenant, 'a', 2)).lease.release();
+    card.load('a', 3);
+    card.load('stranger', 1);
+    const look = () => arbiter.look('r', new AbortController().signal);
+    await look();
+    expect(arbiter.snapshot().held).toMatchObject([
+      { model: 'a', footprint: 3 * GB },
+      { model: 'stranger', usedAt: 0 },
+    ]);
+    card.loaded.delete('a');
+    await look();
+    expect(arbiter.snapshot().held).toMatchObject([{ model: 'stranger' }]);
+    expect(seen).toEqual(['a', 'stranger', 'stranger']);
+  });
+
+  it('does not believe old news: neither of what has left since nor of what has come', async () => {
+    const card = createCard();
+    card.load('a', 3);
+    const arbiter = open(card, 8 * GB);
+    await arbiter.look('r', new AbortController().signal);
+    const { residents } = card.tenant;
+    const answer = Promise.withResolvers<void>();
+    card.tenant.residents = async (signal) => {
+      const now = await residents(signal);
+      await answer.promise;
+      return now;
+    };
+    const late = arbiter.look('r', new AbortController().signal);
+    card.tenant.residents = residents;
+    await arbiter.dismiss({ runtime: 'r', model: 'a' });
+    (await take(arbiter, card.tenant, 'b', 3)).lease.release();
+    answer.resolve();
+    await late;
+    expect(arbiter.snapshot().held).toMatchObject([{ model: 'b' }]);
   });
 });

@@ -24,6 +24,16 @@ describe('decide', () => {
     expect(decide({ want: want('big', 9), held: [], budget: 8 * GB, swapping: false }).do).toBe('refuse');
   });
 
+  it('gives the card to what is too large for a budget that nobody set, and to nothing beside it', () => {
+    const ask = (models: Held[]) =>
+      decide({ want: want('big', 9), held: models, budget: 8 * GB, isFirm: false, swapping: false });
+    expect(ask([]).do).toBe('grant');
+    expect(ask([held('a', 1)])).toMatchObject({ do: 'evict', victims: [{ model: 'a' }] });
+    expect(ask([held('a', 1, 1)]).do).toBe('wait');
+    const beside = { want: want('b', 1), held: [held('big', 9, 1)], budget: 8 * GB, isFirm: false, swapping: false };
+    expect(decide(beside).do).toBe('wait');
+  });
+
   it('waits while a swap is under way', () => {
     expect(decide({ want: want('b', 1), held: [], budget: 8 * GB, swapping: true }).do).toBe('wait');
   });
@@ -67,6 +77,43 @@ describe('decide', () => {
           expect(sum(rest) + size * GB).toBeLessThanOrEqual(budget);
         }
         if (decision.do === 'refuse') expect(size * GB).toBeGreaterThan(budget);
+      }),
+    );
+  });
+});
+
+describe('pinned models', () => {
+  const isPinned = ({ model }: Held) => model.startsWith('pin');
+  const ask = (size: number, models: Held[], { budget }: { budget: number | undefined } = { budget: 8 * GB }) =>
+    decide({ want: want('x', size), held: models, budget, swapping: false, isPinned });
+
+  it('are never sent away: others go, or the request is refused with their names and the remedy', () => {
+    expect(ask(4, [held('pin', 4, 0, 1), held('b', 4, 0, 9)])).toMatchObject({
+      do: 'evict',
+      victims: [{ model: 'b' }],
+    });
+    const refused = ask(5, [held('pin', 4, 0, 1), held('b', 4, 0, 9)]);
+    expect(refused).toMatchObject({ do: 'refuse', remedy: 'To make room: hono-ai models pin pin --off.' });
+    expect(refused).toHaveProperty('because', expect.stringContaining('pin is pinned'));
+  });
+
+  it('are refused for at once, busy or not: waiting would not end', () => {
+    expect(ask(5, [held('pin', 4, 1)]).do).toBe('refuse');
+    const remedy = expect.stringContaining('HONO_AI_VRAM');
+    expect(ask(1, [held('pin', 4)], { budget: undefined })).toMatchObject({ do: 'refuse', remedy });
+    expect(ask(4, [held('pin', 4, 1), held('b', 4, 1)]).do).toBe('wait');
+  });
+
+  it('are no victims of any snapshot, and whoever waits waits for somebody', () => {
+    const model = fc.record({ footprint: fc.nat(8), leases: fc.nat(2), usedAt: fc.integer(), pin: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(model, { maxLength: 6 }), fc.nat(12), fc.boolean(), (models, size, knows) => {
+        const all = models.map(({ footprint, leases, usedAt, pin }, index) =>
+          held(`${pin ? 'pin' : 'm'}${index}`, footprint, leases, usedAt),
+        );
+        const decision = ask(size, all, { budget: knows ? 10 * GB : undefined });
+        if (decision.do === 'evict') expect(decision.victims.some(isPinned)).toBe(false);
+        if (decision.do === 'wait') expect(all.some((one) => one.leases > 0 && !isPinned(one))).toBe(true);
       }),
     );
   });

@@ -44,7 +44,7 @@ export function testMaker(name: string, open: () => Promise<MakerUnderTest>): vo
     }
 
     it('are made by a model that it lists, of which it says what it can', async () => {
-      await expect(subject.runtime.health(AbortSignal.timeout(10_000))).resolves.toBeUndefined();
+      await subject.runtime.health(AbortSignal.timeout(10_000));
       expect(model?.capabilities).toContain(subject.capability);
       expect(subject.runtime.handles[subject.capability]).toBeTypeOf('function');
     });

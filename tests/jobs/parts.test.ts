@@ -19,6 +19,26 @@ describe('progress', () => {
     ]);
   });
 
+  it('of bytes tells the speed, and how many have come where nobody knows how many there are', () => {
+    let at = 0;
+    const meter = createProgressMeter(() => (at += 1000));
+    const bytes = { type: 'progress' as const, unit: 'bytes' };
+    expect(meter.progress({ ...bytes, done: 5, total: 0 })).toEqual({ percent: 0, done: 5, unit: 'bytes' });
+    expect(meter.eta).toBeUndefined();
+    const told = meter.progress({ ...bytes, done: 50, total: 100, rate: 5, eta: 10, label: 'a.bin' });
+    expect(told).toEqual({ percent: 50, done: 50, total: 100, unit: 'bytes', rate: 5, label: 'a.bin' });
+    expect(meter.eta).toBeLessThan(10);
+    expect(meter.status({ type: 'status', state: 'queued', message: 'Paused.' })).toEqual({
+      percent: 50,
+      done: 50,
+      total: 100,
+      unit: 'bytes',
+      label: 'a.bin',
+      message: 'Paused.',
+    });
+    expect(meter.eta).toBeNull();
+  });
+
   it('is told at most ten times a second, but its end always', () => {
     let at = 0;
     const meter = createProgressMeter(() => at);

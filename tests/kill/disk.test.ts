@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { JobView } from '../../src/jobs/view.ts';
 import { openBench, type Bench } from '../support/kill-bench.ts';
+import { mayMount } from '../support/may-mount.ts';
 
 const LIMIT_MS = 60_000;
 
@@ -112,16 +113,3 @@ describe.skipIf(!mayMount()).each(['node', 'bun'] as const)(
     });
   },
 );
-
-function mayMount(): boolean {
-  const folder = mkdtempSync(join(tmpdir(), 'hono-ai-mount-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder], { stdio: 'ignore' });
-    execFileSync('umount', [folder]);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}

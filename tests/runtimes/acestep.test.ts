@@ -383,7 +383,7 @@ function wrap(data: unknown): string {
 function acquireBeside(runtime: RuntimeAdapter) {
   const other: GpuTenant = { footprint: () => 1, residents: async () => [], evict: async () => {} };
   const tenants = { acestep: runtime.gpu!, other };
-  const arbiter = createArbiter({ tenants, budget: undefined, queueMs: 20_000 });
+  const arbiter = createArbiter({ tenants, budget: () => undefined, queueMs: 20_000 });
   const states: string[] = [];
   let granted = false;
   void (async () => {

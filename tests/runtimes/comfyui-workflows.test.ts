@@ -361,7 +361,7 @@ describe('what cannot be done is told', () => {
     await expect(bind('sdxl', 'image.generate', { prompt }, { info })).rejects.toMatchObject({
       code: 'model_not_found',
       message: 'ComfyUI lacks files of sdxl: “sd_xl_base_1.0.safetensors”.',
-      hint: expect.stringContaining('comfy model download --url https://huggingface.co/') as string,
+      hint: 'To get it: hono-ai models pull sdxl (POST /models/pull)',
     });
     const { ADE_UseEvolvedSampling: _, ...without } = toInfo();
     await expect(bind('animatediff', 'video.generate', { prompt }, { info: without })).rejects.toMatchObject({

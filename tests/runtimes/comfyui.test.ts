@@ -226,6 +226,26 @@ describe('memory of comfyui', () => {
     expect((await comfyui.models(signal)).find(({ id }) => id === 'sdxl')?.state).toBe('ready');
   });
 
+  it('measures a model only where nothing else can be in it', async () => {
+    const look = async (runtime: RuntimeAdapter) => (await runtime.gpu!.residents(signal))[0]!;
+    const run = (model: string) => start(comfyui, 'image.generate', model, { prompt: 'x', ...SMALL, steps: 4 }).ended;
+    await run('sdxl');
+    expect(await look(comfyui)).toEqual({ model: 'sdxl', vram: fake.loadedVram });
+    const other = (await comfyui.models(signal)).find(
+      ({ id, state, capabilities }) => id !== 'sdxl' && state === 'ready' && capabilities.includes('image.generate'),
+    )!;
+    await run(other.id);
+    expect(await look(comfyui)).toEqual({ model: other.id, vram: fake.loadedVram, shared: true });
+    // Who comes later cannot know what is there already.
+    const late = openComfyUI(fake.url, { timings: { evictMs: 600 } });
+    expect(await look(late)).toMatchObject({ shared: true });
+    await late.close?.();
+    await comfyui.gpu!.evict(other.id, signal);
+    await run(other.id);
+    expect(await look(comfyui)).toEqual({ model: other.id, vram: fake.loadedVram });
+    await comfyui.gpu!.evict(other.id, signal);
+  });
+
   it('that a running job needs is not waited for without end', async () => {
     fake.hold('output');
     const job = ask();

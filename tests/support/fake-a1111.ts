@@ -1,5 +1,7 @@
 // A fake AUTOMATIC1111 over real HTTP: one picture at a time, progress and interrupt beside it, and counters of what ran.
+import { readdirSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { makeResult, smallPicture } from './fake-a1111-pictures.ts';
 import type { Body, Kind } from './fake-a1111-pictures.ts';
@@ -11,6 +13,8 @@ export interface FakeA1111Options {
   models?: string[];
   /** `user:password` of --api-auth; none. */
   auth?: string;
+  /** Its folder `models`: what comes into Stable-diffusion is listed after a refresh. */
+  modelsDir?: string;
   /** Milliseconds per sampling step; 1. */
   stepMs?: number;
   port?: number;
@@ -68,10 +72,13 @@ const IDLE = { job: '', job_no: 0, job_count: 0, sampling_step: 0, sampling_step
 const VRAM = 12_868_124_672;
 
 export async function openFakeA1111(options: FakeA1111Options = {}): Promise<FakeA1111> {
-  const { models = TITLES, stepMs = 1, previews = true } = options;
+  const { stepMs = 1, previews = true, modelsDir } = options;
+  let models = options.models ?? TITLES;
   const calls: { path: Kind; body: Body }[] = [];
   const requests: string[] = [];
   let loaded: string | undefined = models[0];
+  /** As the options have it; it stays when it is unloaded. */
+  let chosen = loaded;
   let executions = 0;
   let interrupts = 0;
   let failure: 'oom' | 'error' | undefined;
@@ -116,10 +123,17 @@ export async function openFakeA1111(options: FakeA1111Options = {}): Promise<Fak
       return json({});
     },
     'POST /sdapi/v1/reload-checkpoint': () => {
-      loaded ??= models[0];
+      loaded ??= chosen;
       return json({});
     },
-    'POST /sdapi/v1/refresh-checkpoints': () => json(null),
+    'POST /sdapi/v1/refresh-checkpoints': () => {
+      if (modelsDir) {
+        const found = readdirSync(join(modelsDir, 'Stable-diffusion')).filter((name) => name.endsWith('.safetensors'));
+        models = [...(options.models ?? TITLES), ...found];
+      }
+      return json(null);
+    },
+    'POST /sdapi/v1/refresh-loras': () => json(null),
     'GET /sdapi/v1/sd-models': () => json(models.map(toModel)),
     'GET /sdapi/v1/samplers': () =>
       json(SAMPLERS.map((name) => ({ name, aliases: [`k_${name.toLowerCase()}`], options: {} }))),
@@ -127,10 +141,12 @@ export async function openFakeA1111(options: FakeA1111Options = {}): Promise<Fak
     'GET /sdapi/v1/loras': () =>
       json([{ name: 'detail', alias: 'detail', path: '/models/Lora/detail.safetensors', metadata: {} }]),
     'GET /sdapi/v1/upscalers': () => json([{ name: 'R-ESRGAN 4x+', model_name: 'RealESRGAN_x4plus', scale: 4 }]),
-    'GET /sdapi/v1/options': () => json({ sd_model_checkpoint: loaded ?? models[0], samples_format: 'png' }),
+    'GET /sdapi/v1/options': () => json({ sd_model_checkpoint: chosen, samples_format: 'png' }),
     'POST /sdapi/v1/options': (body) => {
       const wanted = body['sd_model_checkpoint'];
-      if (typeof wanted === 'string') loaded = findModel(wanted) ?? loaded;
+      const found = findModel(wanted);
+      // An option that stays as it is has nothing done.
+      if (found !== undefined && found !== chosen) loaded = chosen = found;
       return json(null);
     },
     'GET /sdapi/v1/memory': () => {
@@ -176,7 +192,7 @@ export async function openFakeA1111(options: FakeA1111Options = {}): Promise<Fak
       failure = undefined;
       const overrides = (body['override_settings'] ?? {}) as Body;
       const before = loaded;
-      loaded = findModel(overrides['sd_model_checkpoint']) ?? loaded ?? models[0];
+      loaded = chosen = findModel(overrides['sd_model_checkpoint']) ?? chosen;
       if (failed) return broken(failed);
       const seed = Number(body['seed'] ?? -1) < 0 ? Math.floor(Math.random() * 2 ** 32) : Number(body['seed']);
       for (let step = 1; step <= steps && !state.interrupted; step++) {

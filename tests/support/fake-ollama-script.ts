@@ -58,8 +58,7 @@ export class Refusal extends Error {
 }
 
 /** What the real server checks before it loads anything. */
-export function validate(chat: boolean, model: string, body: Body, old: boolean): void {
-  const can = MODELS[model] ?? [];
+export function validate(chat: boolean, model: string, can: string[], body: Body, old: boolean): void {
   if (!can.includes('completion')) throw new Refusal(400, `"${model}" does not support ${chat ? 'chat' : 'generate'}`);
   if (body['think'] && !can.includes('thinking')) throw new Refusal(400, `"${model}" does not support thinking`);
   if (old && typeof body['think'] === 'string')

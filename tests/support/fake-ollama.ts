@@ -5,6 +5,8 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
+import { createFakeLibrary, withTag as tagged } from './fake-ollama-library.ts';
+import type { FakeLibrary } from './fake-ollama-library.ts';
 import { broken, count, frame, MODELS, Refusal, sendJson, speak, validate } from './fake-ollama-script.ts';
 import type { Body } from './fake-ollama-script.ts';
 
@@ -13,6 +15,16 @@ export { UTF8_TEXT } from './fake-ollama-script.ts';
 const DIMENSIONS = 32;
 const CONTEXT = 8192;
 export const VRAM = 3_000_000_000;
+/** Of 1024 bytes of cache for each token: 2 layers of 2 heads of 64. */
+const INFO = {
+  'general.architecture': 'fake',
+  'fake.context_length': CONTEXT,
+  'fake.block_count': 2,
+  'fake.embedding_length': 512,
+  'fake.attention.head_count': 8,
+  'fake.attention.head_count_kv': 2,
+};
+const OUT_OF_MEMORY = 'llama runner process has terminated: cudaMalloc failed: out of memory at http://127.0.0.1:40001';
 
 export interface FakeOllamaOptions {
   /** Behave as a version of 0.11: lists without capabilities, no levels of thinking, no log-probabilities. */
@@ -23,6 +35,10 @@ export interface FakeOllamaOptions {
   unloadMs?: number;
   /** Milliseconds between the tokens of the models that are quick. */
   tokenMs?: number;
+  /** Where names of the library are pulled from. */
+  registry?: string;
+  /** So many more models stand in the list. */
+  many?: number;
 }
 
 export interface FakeOllama {
@@ -35,6 +51,12 @@ export interface FakeOllama {
   requests: { method: string; path: string; body: Body | undefined }[];
   /** Names (with tag) of the models in memory. */
   loaded: Set<string>;
+  /** Loads that were begun. */
+  loads(): number;
+  /** By name with tag: what it takes where that is not `VRAM`, all of it on the card. */
+  memory: Map<string, { size: number; vram: number }>;
+  /** What is on disk beside the models that every fake has. */
+  library: FakeLibrary;
   close(): Promise<void>;
 }
 
@@ -44,7 +66,15 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
   const requests: FakeOllama['requests'] = [];
   const executions = new Map<string, number>();
   const busy = new Map<string, number>();
+  const deleted = new Set<string>();
+  const library = createFakeLibrary(options.registry, old);
+  const memory: FakeOllama['memory'] = new Map();
+  const loading = new Map<string, Promise<void>>();
+  /** Milliseconds since 1970. */
+  const expires = new Map<string, number>();
+  const contexts = new Map<string, number>();
   let aborts = 0;
+  let loads = 0;
 
   const server = createServer((request, response) => {
     answer(request, response).catch((error: unknown) => {
@@ -56,6 +86,11 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = new URL(request.url ?? '/', 'http://fake').pathname;
+    const digest = /^\/api\/blobs\/(.+)$/.exec(path)?.[1];
+    if (digest !== undefined) {
+      requests.push({ method: request.method ?? '', path, body: undefined });
+      return library.blob(request, response, decodeURIComponent(digest));
+    }
     const text = await readBody(request);
     const body = text === '' ? undefined : parse(text);
     requests.push({ method: request.method ?? '', path, body });
@@ -76,16 +111,27 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
     },
     '/api/tags': {
       methods: ['GET', 'HEAD'],
-      run: (response) =>
-        sendJson(response, { models: Object.keys(MODELS).map((name, index) => toTag(name, index, old)) }),
+      run: (response) => sendJson(response, { models: listed() }),
     },
     '/api/ps': { methods: ['GET'], run: (response) => sendJson(response, { models: [...loaded].map(toRunning) }) },
     '/api/show': {
       methods: ['POST'],
       run: (response, body) => {
-        const model = known(body);
-        const info = { 'general.architecture': 'fake', 'fake.context_length': CONTEXT };
-        sendJson(response, { details: { family: 'fake' }, model_info: info, capabilities: MODELS[model] });
+        const capabilities = can(known(body));
+        const license = 'MIT License\n\nCopyright (c) nobody';
+        sendJson(response, { license, details: { family: 'fake' }, model_info: INFO, capabilities });
+      },
+    },
+    '/api/pull': { methods: ['POST'], run: (response, body) => library.pull(response, body ?? {}) },
+    '/api/create': { methods: ['POST'], run: (response, body) => library.create(response, body ?? {}) },
+    '/api/copy': { methods: ['POST'], run: (response, body) => library.copy(response, body ?? {}) },
+    '/api/delete': {
+      methods: ['DELETE'],
+      run: (response, body) => {
+        const name = known(body);
+        if (library.models.has(tagged(name))) library.remove(name);
+        else deleted.add(name);
+        response.writeHead(200).end();
       },
     },
     '/api/generate': { methods: ['POST'], run: (response, body) => runText(false, response, body) },
@@ -93,16 +139,44 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
     '/api/embed': { methods: ['POST'], run: runEmbed },
   };
 
+  function listed(): Body[] {
+    const fixed = Object.keys(MODELS).filter((name) => !deleted.has(name));
+    const more = Array.from({ length: options.many ?? 0 }, (_, index) => `more${index}:1b`);
+    return [
+      ...[...fixed, ...more].map((name, index) => toTag(name, index, old)),
+      ...[...library.models].map(([name, { size, digest, modified }]) => ({
+        ...toTag(name, 0, old),
+        size,
+        digest,
+        modified_at: modified,
+      })),
+    ];
+  }
+
+  /** Its name here: those that every fake has go without `latest`. */
+  function known(body: Body | undefined): string {
+    if (!body) throw new Refusal(400, 'missing request body');
+    const asked = String(body['model'] ?? body['name'] ?? '');
+    const name = asked.replace(/:latest$/, '');
+    if (name in MODELS && !deleted.has(name)) return name;
+    if (library.models.has(tagged(asked))) return tagged(asked);
+    if (/^more\d+:1b$/.test(asked) && options.many) return asked;
+    throw new Refusal(404, `model '${asked}' not found`);
+  }
+
   async function runText(chat: boolean, response: ServerResponse, body: Body = {}): Promise<void> {
     const model = known(body);
     const empty = chat ? !body['messages']?.length : !body['prompt'];
     if (empty) {
       const unload = body['keep_alive'] === 0;
       if (unload) expire(model);
-      else await load(model);
+      else {
+        if (model === 'oom') throw new Refusal(500, OUT_OF_MEMORY);
+        await load(model, body);
+      }
       return sendJson(response, { ...frame(model, chat, ''), done: true, done_reason: unload ? 'unload' : 'load' });
     }
-    validate(chat, model, body, old);
+    validate(chat, model, can(model), body, old);
     await whileBusy(model, response, body, () => speak({ chat, model, body, response, old, tokenMs }));
   }
 
@@ -110,7 +184,7 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
     const model = known(body);
     const texts: unknown[] = Array.isArray(body['input']) ? body['input'] : body['input'] ? [body['input']] : [];
     if (texts.some((text) => typeof text !== 'string')) throw new Refusal(400, 'invalid input type');
-    if (!MODELS[model]?.includes('embedding')) throw new Refusal(400, 'this model does not support embeddings');
+    if (!can(model).includes('embedding')) throw new Refusal(400, 'this model does not support embeddings');
     if (body['truncate'] === false && texts.some((text) => String(text).length > CONTEXT)) {
       throw new Refusal(400, 'the input length exceeds the context length');
     }
@@ -140,20 +214,46 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
       if (!response.writableFinished && !broken.has(response)) aborts++;
       if (body['keep_alive'] === 0) expire(model);
     });
-    if (model === 'oom') {
-      throw new Refusal(
-        500,
-        'llama runner process has terminated: cudaMalloc failed: out of memory at http://127.0.0.1:40001',
-      );
-    }
-    await load(model);
+    if (model === 'oom') throw new Refusal(500, OUT_OF_MEMORY);
+    await load(model, body);
     await work();
   }
 
-  async function load(model: string): Promise<void> {
-    if (model === 'cloud' || loaded.has(tagged(model))) return;
-    await pause(loadMs);
-    loaded.add(tagged(model));
+  /** Once, however many ask for it; every request says anew how long it stays. */
+  async function load(model: string, body: Body): Promise<void> {
+    if (model === 'cloud') return;
+    const name = tagged(model);
+    if (!loaded.has(name)) {
+      const begun = loading.get(name) ?? beginLoad(name, body);
+      await begun;
+    }
+    const seconds = Number(body['keep_alive'] ?? 300);
+    // Its own way to say never.
+    expires.set(name, seconds < 0 ? Date.UTC(2318, 0) : Date.now() + seconds * 1000);
+  }
+
+  function beginLoad(name: string, body: Body): Promise<void> {
+    loads++;
+    const begun = pause(loadMs).then(() => {
+      loaded.add(name);
+      contexts.set(name, body['options']?.num_ctx ?? 4096);
+      loading.delete(name);
+    });
+    loading.set(name, begun);
+    return begun;
+  }
+
+  function toRunning(name: string): Body {
+    const { size, vram } = memory.get(name) ?? { size: VRAM, vram: VRAM };
+    return {
+      name,
+      model: name,
+      size,
+      digest: library.models.get(name)?.digest ?? digestOf(name.replace(/:latest$/, '')),
+      expires_at: new Date(expires.get(name) ?? Date.now() + 300_000).toISOString(),
+      size_vram: vram,
+      context_length: contexts.get(name) ?? 4096,
+    };
   }
 
   /** Only marks the model: it goes when its requests have ended and the driver has given the memory back. */
@@ -173,6 +273,9 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
     aborts: () => aborts,
     requests,
     loaded,
+    loads: () => loads,
+    memory,
+    library,
     async close() {
       server.close();
       server.closeAllConnections();
@@ -192,25 +295,12 @@ function toTag(name: string, index: number, old: boolean): Body {
   return {
     name: tagged(name),
     model: tagged(name),
-    modified_at: new Date(Date.UTC(2026, 0, 30 - index)).toISOString(),
+    modified_at: new Date(Date.UTC(2026, 0, 30) - index * 86_400_000).toISOString(),
     size: 2_000_000_000,
     digest: digestOf(name),
     details: old ? details : { ...details, context_length: CONTEXT },
-    ...(old ? {} : { capabilities: MODELS[name] }),
+    ...(old ? {} : { capabilities: can(name) }),
     ...(name === 'cloud' ? { remote_host: 'https://ollama.com:443' } : {}),
-  };
-}
-
-function toRunning(name: string): Body {
-  const expires_at = new Date(Date.now() + 300_000).toISOString();
-  return {
-    name,
-    model: name,
-    size: VRAM,
-    digest: digestOf(name.split(':')[0]!),
-    expires_at,
-    size_vram: VRAM,
-    context_length: 4096,
   };
 }
 
@@ -221,11 +311,9 @@ function toVector(text: string, dimensions: number): number[] {
   return raw.map((value) => value / norm);
 }
 
-function known(body: Body | undefined): string {
-  if (!body) throw new Refusal(400, 'missing request body');
-  const name = String(body['model'] ?? '').replace(/:latest$/, '');
-  if (!(name in MODELS)) throw new Refusal(404, `model '${body['model']}' not found`);
-  return name;
+/** Whoever is pulled writes. */
+function can(model: string): string[] {
+  return MODELS[model] ?? ['completion'];
 }
 
 function parse(text: string): Body {
@@ -240,10 +328,6 @@ async function readBody(request: IncomingMessage): Promise<string> {
   const pieces: Buffer[] = [];
   for await (const piece of request) pieces.push(piece as Buffer);
   return Buffer.concat(pieces).toString();
-}
-
-function tagged(name: string): string {
-  return name.includes(':') ? name : `${name}:latest`;
 }
 
 function digestOf(name: string): string {

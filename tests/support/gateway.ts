@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openGateway } from '../../adapters/index.ts';
+import type { Choice } from '../../src/models/views.ts';
 import type { RuntimeEntry } from '../../src/settings.ts';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -24,12 +25,14 @@ export interface TestGateway {
   url?: string;
   env: Record<string, string>;
   close(): Promise<void>;
+  /** SIGKILL; absent in process. */
+  kill?(): Promise<void>;
 }
 
 export interface GatewayOptions {
   env?: Record<string, string>;
   runtimes?: Partial<RuntimeEntry>[];
-  aliases?: Record<string, string>;
+  aliases?: Record<string, Choice>;
 }
 
 /** Settings that find nothing on this machine by chance and fail fast. */
@@ -91,6 +94,11 @@ export async function openServed(engine: Engine, options: GatewayOptions = {}): 
     env,
     url,
     request: (path, init) => fetch(url + path, init),
+    async kill() {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      remove();
+    },
     async close() {
       if (child.exitCode === null) {
         child.kill('SIGTERM');

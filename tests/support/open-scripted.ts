@@ -13,7 +13,7 @@ export function openScripted(
   const catalog = createCatalog({ runtimes, aliases: {}, defaults: {}, ttlMs: 60_000, deadlineMs: 1000, ...options });
   const tenants: Record<string, GpuTenant> = {};
   for (const runtime of runtimes) if (runtime.gpu) tenants[runtime.name] = runtime.gpu;
-  const arbiter = createArbiter({ tenants, budget: options.budget, queueMs: 5000 });
+  const arbiter = createArbiter({ tenants, budget: () => options.budget, queueMs: 5000 });
   const gateway = createGateway({ catalog, arbiter, maxRuns: options.maxRuns ?? 100 });
   const start = <Id extends CapabilityId>(id: Id, input: object, signal = new AbortController().signal) =>
     gateway.run(id, capabilities[id].input.parse(input) as never, { signal, requestId: 'req_test' });

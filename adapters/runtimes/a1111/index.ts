@@ -6,10 +6,13 @@ import type { MadeFile, RunEvent } from '../../../src/event.ts';
 import type { MediaTools } from '../../../src/media.ts';
 import type { Call, RuntimeAdapter } from '../../../src/runtime.ts';
 import { createUpstream, type Transport, type UpstreamLimits } from '../../../src/upstream.ts';
+import { createHub } from '../../downloads/hub.ts';
+import type { Downloads } from '../../downloads/index.ts';
 import { createMemory } from './memory.ts';
 import { createModels } from './models.ts';
 import { createNames } from './names.ts';
 import { createPainter, withoutPrefix } from './paint.ts';
+import { createPuller } from './puller.ts';
 import { toChanging, toDrawing, toVarying, type Parts, type Request } from './request.ts';
 import { createTurns } from './turns.ts';
 import { notA1111, toFailure, type MadeReply, type UpscaleReply } from './wire.ts';
@@ -27,6 +30,12 @@ export interface A1111Options {
   /** Sent with every request. */
   headers?: Record<string, string>;
   tools: MediaTools;
+  /** Its folder `models`, where that is on this machine. */
+  modelsDir?: string;
+  /** What brings models; without it none can be got. */
+  downloads?: Downloads;
+  /** The Hugging Face hub or its mirror. */
+  hubUrl?: string;
   /** Milliseconds between two looks at the progress; default 500. */
   pollMs?: number;
   /** Milliseconds until an unload that does not happen is an error; default 15 000. */
@@ -39,22 +48,24 @@ type Events<Of extends CapabilityId> = AsyncGenerator<RunEvent<Chunk<Of>, Result
 /** It answers only when the picture is there; whether it still works, its progress says. */
 const LONGEST_MS = 3_600_000;
 const STOP_MS = 10_000;
+const HUB_URL = 'https://huggingface.co';
 const MAX_SEED = 4_294_967_295;
 
 export function createA1111(options: A1111Options): RuntimeAdapter {
-  const { name, priority = 50, limits, tools, pollMs = 500, evictMs = 15_000 } = options;
+  const { name, priority = 50, limits, tools, downloads, pollMs = 500, evictMs = 15_000 } = options;
   const upstream = createUpstream({
     ...options,
     headers: { ...toAuthorization(options.apiKey), ...options.headers },
     limits: { ...limits, firstByteMs: Math.max(LONGEST_MS, limits.firstByteMs) },
     hint: 'Start it with --api, or correct its address in the configuration.',
   });
+  const hubUrl = options.hubUrl ?? HUB_URL;
   const names = createNames(upstream);
   const models = createModels(upstream, names);
-  const memory = createMemory(upstream, models, evictMs);
-  const painter = createPainter(upstream, { pollMs, silentMs: limits.firstByteMs, stopMs: STOP_MS });
   /** The server works on one picture at a time; who waits for it there could not leave. */
   const turns = createTurns();
+  const memory = createMemory({ upstream, models, turns, evictMs });
+  const painter = createPainter(upstream, { pollMs, silentMs: limits.firstByteMs, stopMs: STOP_MS });
 
   async function* make(input: { n: number }, call: Call, toRequest: (parts: Parts) => Promise<Request>): Events<Id> {
     const title = models.title(call.model.id);
@@ -145,6 +156,17 @@ export function createA1111(options: A1111Options): RuntimeAdapter {
       'image.upscale': upscale,
     },
     gpu: memory.gpu,
+    ...(downloads
+      ? {
+          puller: createPuller({
+            upstream,
+            models,
+            dir: options.modelsDir,
+            downloads,
+            hub: createHub(downloads, { url: hubUrl }),
+          }),
+        }
+      : {}),
     async health(signal) {
       if (!Array.isArray(await upstream.control<unknown>('/sdapi/v1/sd-models', { signal }))) throw notA1111(name);
     },

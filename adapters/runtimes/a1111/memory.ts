@@ -3,7 +3,8 @@ import { GatewayError } from '../../../src/error.ts';
 import type { GpuTenant, Model } from '../../../src/runtime.ts';
 import type { Upstream } from '../../../src/upstream.ts';
 import type { Models } from './models.ts';
-import { ifThere, type MemoryReply } from './wire.ts';
+import type { Turns } from './turns.ts';
+import { ifThere, toFailure, type MemoryReply } from './wire.ts';
 
 /** Bytes that running a model takes, until it was measured: weights, and room for one picture. */
 const SMALL = 4_500_000_000;
@@ -19,7 +20,8 @@ export interface Memory {
   used(model: string): void;
 }
 
-export function createMemory(upstream: Upstream, models: Models, evictMs: number): Memory {
+export function createMemory(parts: { upstream: Upstream; models: Models; turns: Turns; evictMs: number }): Memory {
+  const { upstream, models, turns, evictMs } = parts;
   const measured = new Map<string, number>();
   /** What we had it load, where it does not say what it holds. */
   let ours: string | undefined;
@@ -37,7 +39,7 @@ export function createMemory(upstream: Upstream, models: Models, evictMs: number
     if (model === undefined) return [];
     // What it would use need not be loaded: without a measure, only what we had it load is known to be.
     if (bytes === undefined)
-      return ours === undefined ? [] : [{ model: ours, vram: measured.get(ours) ?? guess(ours) }];
+      return ours === undefined ? [] : [{ model: ours, vram: measured.get(ours) ?? guess(ours), estimated: true }];
     if (bytes <= EMPTY) return [];
     measured.set(model, Math.max(bytes, measured.get(model) ?? 0));
     return [{ model, vram: bytes }];
@@ -56,6 +58,37 @@ export function createMemory(upstream: Upstream, models: Models, evictMs: number
     ours = undefined;
   }
 
+  /** Long, because it answers when the weights are there. */
+  async function command(path: string, json: object, signal: AbortSignal): Promise<number> {
+    const reply = await upstream.send(path, { json, signal });
+    const text = await reply.text();
+    if (reply.status !== 200 && reply.status !== 404) throw toFailure(upstream, reply.status, text);
+    return reply.status;
+  }
+
+  async function load({ id, capabilities }: Model, signal: AbortSignal): Promise<void> {
+    if (!capabilities.includes('image.generate')) {
+      throw new GatewayError('not_supported', `${upstream.name} loads ${id} only when it enlarges a picture.`, {
+        source: upstream.name,
+      });
+    }
+    if (models.title(id) === id) await models.list(signal);
+    for await (const _ of turns.wait(signal)) continue;
+    try {
+      const chosen = await command('/sdapi/v1/options', { sd_model_checkpoint: models.title(id) }, signal);
+      if (chosen === 404) {
+        throw new GatewayError('not_supported', `${upstream.name} cannot be told which model to load.`, {
+          source: upstream.name,
+        });
+      }
+      // The one that it had chosen already and has unloaded does not come back by being chosen again.
+      await command('/sdapi/v1/reload-checkpoint', {}, signal);
+      ours = id;
+    } finally {
+      turns.leave();
+    }
+  }
+
   function stays(model: string, hint: string): GatewayError {
     return new GatewayError('insufficient_vram', `${upstream.name} did not unload ${model}.`, {
       source: upstream.name,
@@ -68,6 +101,7 @@ export function createMemory(upstream: Upstream, models: Models, evictMs: number
     gpu: {
       footprint: (model) => measured.get(model.id) ?? footprint(model),
       residents,
+      load: (model, { signal }) => load(model, signal),
       evict,
     },
     used: (model) => void (ours = model),

@@ -69,7 +69,8 @@ export function createCard(name: string, client: Client): Card {
     close: () => closed.abort(),
     gpu: {
       footprint: () => FOOTPRINT,
-      residents: async () => [...new Set(working.values())].map((model) => ({ model, vram: FOOTPRINT })),
+      residents: async () =>
+        [...new Set(working.values())].map((model) => ({ model, vram: FOOTPRINT, estimated: true })),
       async evict(model, signal) {
         const ends = () => [...watched].filter(([id]) => working.get(id) === model).map(([, end]) => end);
         for (let mine = ends(); mine.length > 0 && !signal.aborted; mine = ends()) {

@@ -4,7 +4,10 @@ import { GatewayError } from '../../../src/error.ts';
 import type { RunEvent } from '../../../src/event.ts';
 import type { Call, RuntimeAdapter } from '../../../src/runtime.ts';
 import { createUpstream, errorText, type Transport, type UpstreamLimits } from '../../../src/upstream.ts';
+import type { Downloads } from '../../downloads/index.ts';
+import { createShelf } from '../../shelves/shelf.ts';
 import { createCard } from './card.ts';
+import { toShelf } from './models.ts';
 import { toTask } from './task.ts';
 import { createClient, type Item, toTaskFailure, WAITING } from './wire.ts';
 
@@ -18,6 +21,12 @@ export interface AceStepOptions {
   priority?: number;
   /** As ACESTEP_API_KEY says. */
   apiKey?: string;
+  /** Its folder of checkpoints, where that is on this machine. */
+  modelsDir?: string;
+  /** What brings models; without it none can be got. */
+  downloads?: Downloads;
+  /** The Hugging Face hub or its mirror. */
+  hubUrl?: string;
   /** Milliseconds without any answer until a task is given up; default 30 000. */
   silenceMs?: number;
   /** Milliseconds without progress until the server is asked whether it does anything at all; default 15 000. */
@@ -26,6 +35,7 @@ export interface AceStepOptions {
 
 type MusicEvent = RunEvent<never, { seed: number; revised_prompt?: string }>;
 
+const HUB_URL = 'https://huggingface.co';
 const FALLBACK_MODEL = 'acestep-v15-turbo';
 const FIRST_POLL_MS = 100;
 const LAST_POLL_MS = 1000;
@@ -34,7 +44,7 @@ const POLL_GROWTH = 1.5;
 const FORGOTTEN = 3;
 
 export function createAceStep(options: AceStepOptions): RuntimeAdapter {
-  const { name, priority = 60, apiKey, limits, silenceMs = 30_000, stallMs = 15_000 } = options;
+  const { name, priority = 60, apiKey, limits, downloads, silenceMs = 30_000, stallMs = 15_000 } = options;
   const upstream = createUpstream({
     ...options,
     ...(apiKey === undefined ? {} : { headers: { authorization: `Bearer ${apiKey}` } }),
@@ -158,6 +168,9 @@ export function createAceStep(options: AceStepOptions): RuntimeAdapter {
     },
     handles: { 'music.generate': generate },
     gpu: card.gpu,
+    ...(downloads
+      ? { puller: createShelf(toShelf(name), { dir: options.modelsDir, downloads, hubUrl: options.hubUrl ?? HUB_URL }) }
+      : {}),
     health: client.check,
     async close() {
       card.close();

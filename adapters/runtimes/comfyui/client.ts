@@ -33,6 +33,10 @@ export interface Client {
   /** Models and caches leave memory as soon as nothing runs: the answer does not wait for it. */
   free(signal: AbortSignal): Promise<void>;
   stats(signal: AbortSignal): Promise<SystemStats>;
+  /** Folder of `models` → where it lies on the server's machine. Throws for servers that do not tell. */
+  folderPaths(): Promise<Record<string, string[]>>;
+  /** What a folder of `models` holds. Throws for one that the server does not have. */
+  files(folder: string): Promise<string[]>;
   /** Megabytes, and seconds on a server with many extensions. */
   objectInfo(): Promise<ObjectInfo>;
 }
@@ -143,6 +147,11 @@ export function createClient(options: UpstreamOptions): Client {
       if (typeof stats.system !== 'object') throw notComfyUI(name);
       return stats;
     },
+    async folderPaths() {
+      const told = toObject(await read('/internal/folder_paths'));
+      return Object.fromEntries(Object.entries(told).map(([folder, paths]) => [folder, toTexts(paths)]));
+    },
+    files: async (folder) => toTexts(await read(`/models/${encodeURIComponent(folder)}`)),
     objectInfo: async () => toObject(await read('/object_info', { ms: limits.firstByteMs, from: lists })) as ObjectInfo,
   };
 }
@@ -187,6 +196,10 @@ function toInputName(body: string): string | undefined {
   const { name, subfolder } = toObject(reply);
   if (typeof name !== 'string' || name === '') return undefined;
   return typeof subfolder === 'string' && subfolder !== '' ? `${subfolder.replaceAll('\\', '/')}/${name}` : name;
+}
+
+function toTexts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((each) => typeof each === 'string') : [];
 }
 
 function lostFile(source: string): GatewayError {

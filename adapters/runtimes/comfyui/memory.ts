@@ -27,11 +27,16 @@ const UNKNOWN = 'comfyui';
 export function createMemory(client: Client, workflows: Pick<Workflows, 'footprint'>, evictMs: number): Memory {
   const { name } = client.upstream;
   let last: string | undefined;
+  /** What has run since the card was last seen empty, and may be in memory still. */
+  let inside = new Set([UNKNOWN]);
   let hasCard = true;
+  let device: 'card' | 'processor' | undefined;
 
   async function read(signal: AbortSignal): Promise<number> {
     const { hasCard: has, taken } = toTaken(await client.stats(signal));
     hasCard = has;
+    device = has ? 'card' : 'processor';
+    if (taken <= IDLE_BYTES) inside = new Set(last === undefined ? [] : [last]);
     return taken;
   }
 
@@ -46,20 +51,31 @@ export function createMemory(client: Client, workflows: Pick<Workflows, 'footpri
       signal.throwIfAborted();
     }
     last = undefined;
+    // Allocators kept a little, which is nobody's model.
+    inside.clear();
   }
 
   const loaded = (taken: number) => (taken > IDLE_BYTES ? last : undefined);
 
   return {
-    ran: (model) => (last = model),
+    ran(model) {
+      last = model;
+      inside.add(model);
+    },
     read,
     loaded,
     free,
     gpu: {
       footprint: (model) => (hasCard ? workflows.footprint(model.id) : 0),
+      // Its own is all that it tells of: what it keeps in main memory is not said.
+      device: () => device,
       async residents(signal) {
         const taken = await read(signal);
-        return taken > IDLE_BYTES ? [{ model: loaded(taken) ?? UNKNOWN, vram: taken }] : [];
+        if (taken <= IDLE_BYTES) return [];
+        const queue = await client.queue().catch(() => undefined);
+        const busy = queue?.running.length ? { busy: true } : {};
+        const shared = inside.size > 1 || inside.has(UNKNOWN) ? { shared: true } : {};
+        return [{ model: loaded(taken) ?? UNKNOWN, vram: taken, ...busy, ...shared }];
       },
       evict: (_model, signal) => free(signal),
     },

@@ -85,10 +85,11 @@ export function expectComplete(workflow: Bindable, info: ObjectInfo, source: str
   const files = problems.filter(({ kind }) => kind === 'file');
   if (files.length > 0) {
     const lacks = new Set(files.map(({ node, input }) => `“${String(workflow.graph[node!]!.inputs[input!])}”`));
+    const known = neededFiles(workflow).every(({ url, folder }) => url !== undefined && folder !== undefined);
     throw new GatewayError('model_not_found', `ComfyUI lacks files of ${model}: ${[...lacks].join(', ')}.`, {
       param: 'model',
       source,
-      hint: toRemedies(files),
+      hint: known ? `To get it: hono-ai models pull ${model} (POST /models/pull)` : toRemedies(files),
     });
   }
   throw new GatewayError('not_supported', `${id} does not fit this ComfyUI: ${toText(problem)}`, {

@@ -21,6 +21,10 @@ export interface WorkflowsOptions {
 export interface OpenWorkflows extends Workflows {
   /** For whoever looks at workflows and changes them. `info` asks the server what it has; it throws where that does not answer. */
   desk(info: (signal: AbortSignal) => Promise<ObjectInfo>): WorkflowDesk;
+  /** Every workflow that can be used, as last read. */
+  known(): Bindable[];
+  /** The same, read anew where something has changed. */
+  read(): Promise<Bindable[]>;
 }
 
 /** Where nobody gave a rank, a model is chosen after those that were given one. */
@@ -61,6 +65,8 @@ export function openWorkflows({ source, dir }: WorkflowsOptions): OpenWorkflows 
       return lacking.length > 0 ? toRemedies(lacking) : undefined;
     },
     desk: (info) => createDesk({ source, folder, info }),
+    known: () => usable(folder.entries()),
+    read: async () => usable(await folder.read()),
   };
 
   function toBindable(id: string, given: object): Bindable {
@@ -85,6 +91,20 @@ function toModel(id: string, workflows: Bindable[], info: ObjectInfo): Model {
     mask: offers('image.edit', 'mask'),
     animate: offers('video.generate', 'image'),
     rank: Math.max(...workflows.map(({ binding }) => binding.rank ?? NO_RANK)),
+    ...toFacts(workflows),
+  };
+}
+
+/** What the bindings of a model say of it. */
+export function toFacts(workflows: Bindable[]): Pick<Model, 'vram' | 'license' | 'source'> {
+  const bindings = workflows.map(({ binding }) => binding);
+  const vram = Math.max(0, ...bindings.map((binding) => (binding.vram === undefined ? 0 : toVram(binding))));
+  const license = [...new Set(bindings.flatMap((binding) => binding.license ?? []))].join(', ');
+  const source = bindings.find((binding) => binding.source !== undefined)?.source;
+  return {
+    ...(vram > 0 ? { vram } : {}),
+    ...(license === '' ? {} : { license }),
+    ...(source === undefined ? {} : { source }),
   };
 }
 

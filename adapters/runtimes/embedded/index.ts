@@ -7,11 +7,15 @@ import { GatewayError } from '../../../src/error.ts';
 import type { ProgressEvent, StatusEvent } from '../../../src/event.ts';
 import type { MediaTools } from '../../../src/media.ts';
 import type { Call, Handlers, RuntimeAdapter } from '../../../src/runtime.ts';
+import type { Downloads } from '../../downloads/index.ts';
+import type { Entry } from './catalogue.ts';
 import { loadTinyEmbedder, type TinyEmbedder } from './embed.ts';
 import { createHub } from './hub.ts';
 import { createLane, type Lane } from './lane.ts';
-import { type Entry, findModels, type Found, showPath, toModel } from './models.ts';
+import { createMemory } from './memory.ts';
+import { findModels, type Found, showPath, toModel } from './models.ts';
 import { paint } from './picture.ts';
+import { createPuller } from './puller.ts';
 import { prepareChat, prepareGenerate, type Prepared, toChatResult, toGenerateResult } from './text.ts';
 import { createVerifier } from './verify.ts';
 import type { Generated, GenerateTask, ModelFiles, TextFiles } from './wire.ts';
@@ -27,7 +31,8 @@ export interface EmbeddedOptions {
   localDir?: string;
   /** Default https://huggingface.co. */
   hubUrl?: string;
-  hubToken?: string;
+  /** Without it, nothing is fetched. */
+  downloads?: Downloads;
   /** Fetch a known hub model when it is first asked for. */
   download: boolean;
   /** `auto` takes onnxruntime-node where it is installed, else WebAssembly. */
@@ -38,8 +43,6 @@ export interface EmbeddedOptions {
   idleMs: number;
   /** Requests that may wait per worker before `overloaded`. */
   queue: number;
-  /** Milliseconds without a byte until a download is given up; default 30 s. */
-  stallMs?: number;
 }
 
 const BUILTIN = fileURLToPath(new URL('../../../models', import.meta.url));
@@ -49,17 +52,25 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
   const { cacheDir, localDir } = options;
   const places = { modelsDir, cacheDir, localDir };
   const verify = createVerifier(modelsDir);
-  const hub = createHub({
-    cacheDir,
-    url: options.hubUrl ?? 'https://huggingface.co',
-    token: options.hubToken,
-    stallMs: options.stallMs ?? 30_000,
-  });
+  const { downloads } = options;
+  const hub = downloads && createHub({ cacheDir, url: options.hubUrl ?? 'https://huggingface.co', downloads });
   const settings = { engine: options.engine ?? 'auto', threads: options.threads ?? 1 };
   const lane = () => createLane({ settings, idleMs: options.idleMs, queue: options.queue });
   // A worker each, so that a long story does not hold up an embedding.
   const lanes = { generate: lane(), embed: lane(), paint: lane() };
   let embedder: Promise<TinyEmbedder> | undefined;
+  const tiny = {
+    id: 'tiny-embed',
+    dir: join(modelsDir, 'tiny-embed'),
+    loaded: () => embedder !== undefined,
+    load: () => (embedder ??= loadTinyEmbedder(tiny.dir)),
+    drop: () => {
+      embedder = undefined;
+    },
+  };
+  const memory = createMemory({ lanes, tiny, find, verify });
+  const puller =
+    hub && downloads && createPuller({ hub, downloads, cacheDir, list: () => findModels(places), evict: memory.evict });
 
   async function find(id: string): Promise<Found> {
     const found = (await findModels(places)).find(({ entry }) => entry.id === id || entry.alias === id);
@@ -76,7 +87,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     if (entry.origin === 'builtin') await verify(entry.id);
     if (files) return files;
     if (entry.origin !== 'hub') throw missing(entry);
-    if (!options.download) throw notDownloaded(entry, cacheDir);
+    if (!options.download || !hub) throw notDownloaded(entry, cacheDir);
     yield { type: 'status', state: 'loading', message: `Downloading ${entry.id}` };
     yield* hub.fetchModel(entry, signal);
     const now = (await find(entry.id)).files;
@@ -98,7 +109,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     if (files.format === 'flow') throw missing(found.entry);
     const { task, warnings } = prepare(found.entry, files);
     for (const warning of warnings) yield { type: 'warning', warning } as const;
-    for await (const event of lanes.generate.run(task, call.signal)) {
+    for await (const event of lanes.generate.run(task, call.signal, call.keep)) {
       if (event.type === 'generated') yield { type: 'result', result: toResult(event.result, task) } as const;
       else if (event.type === 'chunk') {
         const { text, logprobs } = event;
@@ -137,10 +148,9 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     if (entry.kind !== 'embed') throw cannot(entry, 'make embeddings');
     checkDimensions(input.dimensions, entry);
     const texts = [input.input].flat();
-    if (entry.id === 'tiny-embed') {
+    if (entry.id === tiny.id) {
       await verify(entry.id);
-      embedder ??= loadTinyEmbedder(join(modelsDir, entry.id));
-      const rows = texts.map((await embedder).embed);
+      const rows = texts.map((await tiny.load()).embed);
       const cut = rows.filter((row) => row.cut).length;
       if (cut) yield { type: 'warning', warning: `${cut} texts were cut: tiny-embed reads 40 words.` } as const;
       yield toEmbedResult(
@@ -151,7 +161,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     }
     const model = yield* mapAbort(ensure(found, call.signal), call.signal);
     if (model.format === 'flow') throw missing(entry);
-    for await (const event of lanes.embed.run({ kind: 'embed', model, input: texts }, call.signal)) {
+    for await (const event of lanes.embed.run({ kind: 'embed', model, input: texts }, call.signal, call.keep)) {
       if (event.type === 'embedded') {
         const { embeddings, promptTokens } = event.result;
         checkDimensions(input.dimensions, { ...entry, dimensions: embeddings[0]!.length });
@@ -173,10 +183,12 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     async models() {
       const loaded = new Set(Object.values(lanes).flatMap((each: Lane) => each.loaded()));
       return (await findModels(places)).map((found) =>
-        toModel(found, loaded.has(found.entry.id) || (found.entry.id === 'tiny-embed' && embedder !== undefined)),
+        toModel(found, loaded.has(found.entry.id) || (found.entry.id === tiny.id && tiny.loaded())),
       );
     },
     handles,
+    memory,
+    ...(puller && { puller }),
     async health() {
       if (await stat(join(modelsDir, 'SHA256SUMS')).catch(() => undefined)) return;
       throw new GatewayError('model_unavailable', 'The built-in models are missing.', {
@@ -186,7 +198,7 @@ export function createEmbedded(options: EmbeddedOptions): RuntimeAdapter {
     },
     pullHint,
     async close() {
-      hub.close();
+      hub?.close();
       await Promise.all(Object.values(lanes).map((each) => each.close()));
     },
   };

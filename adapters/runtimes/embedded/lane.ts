@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { GatewayError } from '../../../src/error.ts';
 import type { StatusEvent } from '../../../src/event.ts';
 import { createChannel } from './channel.ts';
-import type { EngineSettings, FromWorker, Task, ToWorker } from './wire.ts';
+import type { EngineSettings, FromWorker, LoadTask, ModelFiles, Task, ToWorker, UnloadTask } from './wire.ts';
 
 export interface LaneOptions {
   settings: EngineSettings;
@@ -17,10 +17,15 @@ export interface LaneOptions {
 /** The part of a worker's messages that a caller is shown. */
 export type LaneEvent =
   | StatusEvent
-  | Extract<FromWorker, { type: 'warning' | 'chunk' | 'step' | 'look' | 'generated' | 'embedded' | 'painted' }>;
+  | Extract<
+      FromWorker,
+      { type: 'warning' | 'chunk' | 'step' | 'look' | 'generated' | 'embedded' | 'painted' | 'moved' }
+    >;
 
 interface Ticket {
   task: Task;
+  /** Seconds that the worker lives on after it, -1 for ever; undefined: as the lane has it. */
+  keep: number | undefined;
   cancel: SharedArrayBuffer;
   channel: ReturnType<typeof createChannel<LaneEvent>>;
 }
@@ -28,6 +33,8 @@ interface Ticket {
 /** A token or a step takes milliseconds, the reading of a long prompt seconds; after that a cancelled worker is taken for stuck. */
 const CANCEL_GRACE = 5_000;
 const RETRY_AFTER = 5;
+/** What timers can count to. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export function createLane({ settings, idleMs, queue }: LaneOptions) {
   const waiting: Ticket[] = [];
@@ -35,10 +42,11 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
   let worker: Worker | undefined;
   let loaded: string[] = [];
   let idle: NodeJS.Timeout | undefined;
+  let expiresAt: number | undefined;
   let grace: NodeJS.Timeout | undefined;
   let closed = false;
 
-  async function* run(task: Task, signal: AbortSignal): AsyncGenerator<LaneEvent, void> {
+  async function* run(task: Task, signal: AbortSignal, keep?: number): AsyncGenerator<LaneEvent, void> {
     if (signal.aborted) throw cancelled();
     if (closed) throw draining();
     if (active && waiting.length >= queue) {
@@ -48,7 +56,7 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
         hint: 'Try again in a moment.',
       });
     }
-    const ticket: Ticket = { task, cancel: new SharedArrayBuffer(4), channel: createChannel() };
+    const ticket: Ticket = { task, keep, cancel: new SharedArrayBuffer(4), channel: createChannel() };
     waiting.push(ticket);
     const leave = () => ticket.channel.fail(cancelled());
     signal.addEventListener('abort', leave, { once: true });
@@ -69,7 +77,7 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
   function advance(): void {
     if (!active && waiting.length > 0) {
       active = waiting.shift()!;
-      clearTimeout(idle);
+      rest(undefined);
       worker ??= start();
       worker.ref();
       worker.postMessage({ task: active.task, cancel: active.cancel } satisfies ToWorker, []);
@@ -129,26 +137,34 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
       channel.push({ type: 'status', state: 'running' });
     } else if (isPartial(message)) channel.push(message);
     else {
+      if (message.type === 'moved') loaded = message.models;
       if (message.type === 'failed') channel.fail(toError(message));
       else if (message.type === 'cancelled') channel.fail(cancelled());
       else channel.push(message);
       channel.end();
-      finish(message.type === 'failed' && message.broken);
+      finish(message.type === 'failed' && message.broken, ticket.keep);
     }
   }
 
-  function finish(broken: boolean): void {
+  function finish(broken: boolean, keep: number | undefined): void {
     clearTimeout(grace);
     if (broken) stop();
     else {
       active = undefined;
       // An idle worker must not keep a finished program alive.
       worker?.unref();
-      clearTimeout(idle);
-      idle = setTimeout(stop, idleMs);
-      idle.unref();
+      rest(keep === undefined ? idleMs : keep < 0 ? undefined : keep * 1000);
     }
     advance();
+  }
+
+  /** The worker ends when so many milliseconds have passed; undefined: not by itself. */
+  function rest(ms: number | undefined): void {
+    clearTimeout(idle);
+    expiresAt = ms === undefined ? undefined : Date.now() + ms;
+    if (ms === undefined) return;
+    idle = setTimeout(stop, Math.min(ms, MAX_TIMER_MS));
+    idle.unref();
   }
 
   function stop(): void {
@@ -156,15 +172,38 @@ export function createLane({ settings, idleMs, queue }: LaneOptions) {
     worker = undefined;
     active = undefined;
     loaded = [];
-    clearTimeout(idle);
+    rest(undefined);
     clearTimeout(grace);
     void ended?.terminate();
   }
+
+  /** Moves a model in or out, and resolves when that is done. */
+  async function move(task: LoadTask | UnloadTask, signal: AbortSignal, keep?: number): Promise<void> {
+    for await (const event of run(task, signal, keep)) if (event.type === 'moved') return;
+  }
+
+  const uses = (id: string) => [...(active ? [active] : []), ...waiting].some(({ task }) => task.model.id === id);
 
   return {
     run,
     /** Ids of the models in the worker's memory. */
     loaded: () => loaded,
+    /** Milliseconds since 1970 when the worker ends unless something is asked of it; undefined: not by itself, or it works. */
+    expiresAt: () => expiresAt,
+    /** Whether something is asked of this model now. */
+    uses,
+    load: (model: ModelFiles, as: LoadTask['as'], signal: AbortSignal, keep?: number) =>
+      move({ kind: 'load', model, as }, signal, keep),
+    /** Its memory is given back whole only with the worker, which ends where nothing else is in it. Throws conflict while it is in use. */
+    async unload(id: string, signal: AbortSignal): Promise<void> {
+      if (!loaded.includes(id)) return;
+      if (uses(id)) throw inUse(id);
+      if (!active && waiting.length === 0 && loaded.length === 1) {
+        const ended = worker;
+        stop();
+        await ended?.terminate();
+      } else await move({ kind: 'unload', model: { id } }, signal);
+    },
     close() {
       closed = true;
       for (const ticket of [...waiting.splice(0), ...(active ? [active] : [])]) ticket.channel.fail(draining());
@@ -200,4 +239,11 @@ function cancelled(): GatewayError {
 
 function draining(): GatewayError {
   return new GatewayError('draining', 'The gateway is shutting down.', { source: 'embedded' });
+}
+
+function inUse(id: string): GatewayError {
+  return new GatewayError('conflict', `${id} is in use.`, {
+    source: 'embedded',
+    hint: 'Try again when it has answered.',
+  });
 }

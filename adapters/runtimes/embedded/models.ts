@@ -4,134 +4,15 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, relative, sep } from 'node:path';
 import type { Model } from '../../../src/runtime.ts';
-import type { Dtype, ModelFiles, Sampling } from './wire.ts';
+import { ANY_WEIGHTS, capabilitiesOf, catalogue, type Entry, type Weights, weightsFile } from './catalogue.ts';
+import type { ModelFiles } from './wire.ts';
 
-type Kind = 'chat' | 'base' | 'embed' | 'picture';
-
-export interface Entry {
-  id: string;
-  alias?: string;
-  kind: Kind;
-  origin: 'builtin' | 'hub' | 'local';
-  /** Tokens; 0 for a model that reads none. */
-  context: number;
-  /** Vector length of an embedding model. */
-  dimensions?: number;
-  tiny?: boolean;
-  /** Its chat template leaves system messages out. */
-  ignoresSystem?: boolean;
-  /** Sampling where the caller leaves it open. */
-  defaults?: Partial<Sampling>;
-  /** Weights to look for, best first; hub models only. */
-  weights: Weights[];
-  /** Higher is preferred once it is on disk. */
-  rank: number;
-}
-
-/** `onnx/<file><suffix of dtype>.onnx`. */
-export interface Weights {
-  file: string;
-  dtype: Dtype;
-}
-
-/** 8-bit weights first: on WebAssembly 4-bit ones run ten times slower, and larger ones only cost memory. */
-const BY_SPEED: Dtype[] = ['q8', 'int8', 'uint8', 'fp32', 'fp16', 'q4', 'q4f16'];
-const SUFFIX: Record<Dtype, string> = {
-  q8: '_quantized',
-  int8: '_int8',
-  uint8: '_uint8',
-  fp32: '',
-  fp16: '_fp16',
-  q4: '_q4',
-  q4f16: '_q4f16',
-};
 const NOT_DOWNLOADED = 1;
 const LOCAL_RANK = 40;
 /** The scores of a whole prompt are held in memory at once, so a context costs more than the model's limit tells. */
 const MAX_CONTEXT = 4096;
 const ENCODERS =
   /^(bert|roberta|xlm-roberta|distilbert|mpnet|albert|electra|deberta|deberta-v2|nomic_bert|modernbert|new)$/;
-const BUILTIN_WEIGHTS: Weights[] = [{ file: 'model', dtype: 'q8' }];
-const REPEATS_ITSELF = { repeatPenalty: 1.15 };
-
-const CAPABILITIES: Record<Kind, Model['capabilities']> = {
-  chat: ['text.generate', 'text.chat'],
-  base: ['text.generate'],
-  embed: ['text.embed'],
-  picture: ['image.generate'],
-};
-
-export const catalogue: Entry[] = [
-  {
-    id: 'tiny-story',
-    kind: 'chat',
-    origin: 'builtin',
-    context: 512,
-    tiny: true,
-    ignoresSystem: true,
-    weights: BUILTIN_WEIGHTS,
-    rank: 10,
-  },
-  {
-    id: 'tiny-embed',
-    kind: 'embed',
-    origin: 'builtin',
-    context: 4096,
-    dimensions: 96,
-    tiny: true,
-    weights: [],
-    rank: 10,
-  },
-  { id: 'tiny-t2i', kind: 'picture', origin: 'builtin', context: 0, tiny: true, weights: [], rank: 10 },
-  {
-    id: 'HuggingFaceTB/SmolLM2-135M-Instruct',
-    alias: 'smollm2',
-    kind: 'chat',
-    origin: 'hub',
-    context: 2048,
-    defaults: { repeatPenalty: 1.1 },
-    weights: ['q8', 'int8', 'uint8', 'fp32'].map((dtype) => ({ file: 'model', dtype: dtype as Dtype })),
-    rank: 30,
-  },
-  {
-    id: 'Xenova/gpt2',
-    alias: 'gpt2',
-    kind: 'base',
-    origin: 'hub',
-    context: 1024,
-    defaults: REPEATS_ITSELF,
-    weights: [
-      { file: 'decoder_model_merged', dtype: 'q8' },
-      { file: 'model', dtype: 'q8' },
-      { file: 'model', dtype: 'int8' },
-    ],
-    rank: 20,
-  },
-  {
-    id: 'onnx-community/gpt2-medium-ONNX',
-    alias: 'gpt2-medium',
-    kind: 'base',
-    origin: 'hub',
-    context: 1024,
-    defaults: REPEATS_ITSELF,
-    weights: ['q8', 'int8', 'uint8'].map((dtype) => ({ file: 'model', dtype: dtype as Dtype })),
-    rank: 21,
-  },
-  {
-    id: 'Xenova/all-MiniLM-L6-v2',
-    alias: 'minilm',
-    kind: 'embed',
-    origin: 'hub',
-    context: 512,
-    dimensions: 384,
-    weights: [
-      { file: 'model', dtype: 'q8' },
-      { file: 'model', dtype: 'fp32' },
-    ],
-    rank: 30,
-  },
-];
-
 export interface Found {
   entry: Entry;
   /** Absent while a hub model is not on disk. */
@@ -146,10 +27,6 @@ export interface Places {
   localDir: string | undefined;
 }
 
-export function weightsFile({ file, dtype }: Weights): string {
-  return `onnx/${file}${SUFFIX[dtype]}.onnx`;
-}
-
 /** Every model, with its files where it has them. A broken or unreadable folder is left out, never an error. */
 export async function findModels(places: Places): Promise<Found[]> {
   const known = await Promise.all(
@@ -160,7 +37,11 @@ export async function findModels(places: Places): Promise<Found[]> {
     }),
   );
   const ids = new Set(catalogue.map(({ id }) => id));
-  const local = places.localDir ? await findLocal(places.localDir) : [];
+  const [local, pulled] = await Promise.all([
+    places.localDir ? findLocal(places.localDir) : [],
+    findLocal(places.cacheDir),
+  ]);
+  const own = new Set(local.map(({ entry }) => entry.id));
   // The same model in the user's folder is the one to use: that is how it gets to a machine without a network.
   const copied = new Map(local.filter(({ entry }) => ids.has(entry.id)).map((found) => [found.entry.id, found]));
   return [
@@ -169,6 +50,11 @@ export async function findModels(places: Places): Promise<Found[]> {
       return copy ? { entry: found.entry, files: copy.files, size: copy.size } : found;
     }),
     ...local.filter(({ entry }) => !ids.has(entry.id)),
+    ...pulled.flatMap((found) =>
+      found.files?.format === 'onnx' && !ids.has(found.entry.id) && !own.has(found.entry.id)
+        ? [{ ...found, entry: { ...found.entry, origin: 'hub' as const } }]
+        : [],
+    ),
   ];
 }
 
@@ -176,7 +62,7 @@ export function toModel({ entry, files, size }: Found, loaded: boolean): Model {
   const ready = files !== undefined || entry.id === 'tiny-embed';
   return {
     id: entry.id,
-    capabilities: CAPABILITIES[entry.kind],
+    capabilities: capabilitiesOf(entry),
     vision: false,
     state: loaded ? 'loaded' : ready ? 'ready' : 'available',
     ...(entry.alias && { aliases: [entry.alias] }),
@@ -185,6 +71,10 @@ export function toModel({ entry, files, size }: Found, loaded: boolean): Model {
     ...((entry.kind === 'chat' || entry.kind === 'base') && files?.format !== 'gguf' && { echo: true }),
     ...(entry.context > 0 && { contextWindow: entry.context }),
     ...(size !== undefined && { size }),
+    // The WebAssembly engine computes in main memory.
+    ...(files?.format !== 'gguf' && { vram: 0 }),
+    ...(entry.origin === 'hub' && { source: `https://huggingface.co/${entry.id}` }),
+    ...(files?.format === 'onnx' && { quantization: files.dtype }),
     rank: ready ? entry.rank : NOT_DOWNLOADED,
   };
 }
@@ -256,8 +146,7 @@ function hasLlama(): boolean {
 async function readFolder(id: string, dir: string): Promise<Found | undefined> {
   const config = await readJson(join(dir, 'config.json'));
   if (!config || config['is_encoder_decoder'] === true) return undefined;
-  const weights = ['model', 'decoder_model_merged'].flatMap((file) => BY_SPEED.map((dtype) => ({ file, dtype })));
-  const present = await presentWeights(weights, dir);
+  const present = await presentWeights(ANY_WEIGHTS, dir);
   if (!present) return undefined;
   const tokenizer = await readJson(join(dir, 'tokenizer_config.json'));
   const embeds = ENCODERS.test(String(config['model_type'])) || (await isFolder(join(dir, '1_Pooling')));
@@ -267,7 +156,7 @@ async function readFolder(id: string, dir: string): Promise<Found | undefined> {
     kind: embeds ? 'embed' : tokenizer?.['chat_template'] ? 'chat' : 'base',
     origin: 'local',
     context: Math.min(limit ?? MAX_CONTEXT, MAX_CONTEXT),
-    weights,
+    weights: ANY_WEIGHTS,
     rank: LOCAL_RANK,
   };
   return toFound(entry, dir, present);

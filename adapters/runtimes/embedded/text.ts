@@ -3,7 +3,7 @@ import { type Message, textOf } from '../../../src/capabilities/text/chat.ts';
 import { toUsage } from '../../../src/capabilities/text/fields.ts';
 import type { Input, Result } from '../../../src/capabilities/index.ts';
 import { GatewayError } from '../../../src/error.ts';
-import type { Entry } from './models.ts';
+import type { Entry } from './catalogue.ts';
 import type { Generated, GenerateTask, TextFiles, Sampling, TemplateMessage } from './wire.ts';
 
 type GenerateInput = Input<'text.generate'>;

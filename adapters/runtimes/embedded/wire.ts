@@ -85,7 +85,20 @@ export interface PaintTask {
   previewEvery: number;
 }
 
-export type Task = GenerateTask | EmbedTask | PaintTask;
+/** Into memory, for what it will be asked. */
+export interface LoadTask {
+  kind: 'load';
+  model: ModelFiles;
+  as: 'generate' | 'embed' | 'paint';
+}
+
+/** Out of memory, as far as the engine gives it back while the worker lives. */
+export interface UnloadTask {
+  kind: 'unload';
+  model: Pick<ModelFiles, 'id'>;
+}
+
+export type Task = GenerateTask | EmbedTask | PaintTask | LoadTask | UnloadTask;
 
 export interface ToWorker {
   task: Task;
@@ -120,6 +133,8 @@ export type FromWorker =
   | { type: 'step'; done: number; total: number }
   | { type: 'look'; pixels: Pixels }
   | { type: 'painted'; pictures: Pixels[] }
+  /** The end of a task that only moved a model; `models` as above. */
+  | { type: 'moved'; models: string[] }
   | { type: 'cancelled' }
   /** `broken`: the engine may be damaged, so this worker must not be used again. */
   | {

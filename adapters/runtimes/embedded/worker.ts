@@ -12,9 +12,11 @@ import type {
   FromWorker,
   Generated,
   GenerateTask,
+  LoadTask,
   ModelFiles,
   PaintTask,
   Task,
+  TextFiles,
   ToWorker,
 } from './wire.ts';
 
@@ -41,26 +43,38 @@ parentPort!.on('message', ({ task, cancel }: ToWorker) => {
     look: (pixels) => send({ type: 'look', pixels }),
   };
   run(task, control).then(
-    (end) => send(cancelled() ? { type: 'cancelled' } : end),
+    (end) => send(cancelled() && end.type !== 'moved' ? { type: 'cancelled' } : end),
     (error: unknown) => send(failed(error, task)),
   );
 });
 
 async function run(task: Task, control: Controls): Promise<FromWorker> {
   let model = loaded.get(task.model.id);
+  if (task.kind === 'unload') {
+    loaded.delete(task.model.id);
+    await model?.dispose();
+    return moved();
+  }
   if (!model) {
     send({ type: 'loading' });
     await makeRoom(task.model);
     model = await load(task, control);
     loaded.set(task.model.id, model);
   }
+  if (task.kind === 'load') return moved();
   send({ type: 'running', models: [...loaded.keys()] });
   return control.cancelled() ? { type: 'cancelled' } : model.run(task, control);
 }
 
-async function load(task: Task, control: Controls): Promise<Loaded> {
-  if (task.kind === 'paint') return loadPainter(task.model, control);
-  return loadText(task, control);
+function moved(): FromWorker {
+  return { type: 'moved', models: [...loaded.keys()] };
+}
+
+async function load(task: GenerateTask | EmbedTask | PaintTask | LoadTask, control: Controls): Promise<Loaded> {
+  const { model } = task;
+  if (model.format === 'flow') return loadPainter(model, control);
+  const as = task.kind === 'load' ? task.as : task.kind;
+  return loadText(model, as === 'embed' ? 'embed' : 'generate', control);
 }
 
 async function loadPainter(files: FlowFiles, control: Controls): Promise<Loaded> {
@@ -77,8 +91,7 @@ async function loadPainter(files: FlowFiles, control: Controls): Promise<Loaded>
   };
 }
 
-async function loadText(task: GenerateTask | EmbedTask, control: Controls): Promise<Loaded> {
-  const files = task.model;
+async function loadText(files: TextFiles, kind: 'generate' | 'embed', control: Controls): Promise<Loaded> {
   if (files.format === 'gguf') {
     const model = await loadGguf(files, (workerData as EngineSettings).threads);
     return {
@@ -90,7 +103,7 @@ async function loadText(task: GenerateTask | EmbedTask, control: Controls): Prom
   library ??= loadLibrary(workerData as EngineSettings);
   const opened = await library;
   if (opened.warning) control.warn(opened.warning);
-  const model = await loadOnnx(opened.library, files, task.kind);
+  const model = await loadOnnx(opened.library, files, kind);
   return {
     files,
     run: async (next, nextControl) =>

@@ -1,7 +1,7 @@
 // The Ollama runtime: text.generate, text.chat and text.embed over its native API.
 import type { Input } from '../../../src/capabilities/index.ts';
 import { GatewayError } from '../../../src/error.ts';
-import type { RunEvent } from '../../../src/event.ts';
+import type { RunEvent, WarningEvent } from '../../../src/event.ts';
 import type { Call, RuntimeAdapter } from '../../../src/runtime.ts';
 import { createUpstream } from '../../../src/upstream.ts';
 import type { Reply, Transport, UpstreamLimits } from '../../../src/upstream.ts';
@@ -10,6 +10,8 @@ import { createChatAnswer, createGenerateAnswer } from './answer.ts';
 import type { Answer } from './answer.ts';
 import { createMemory } from './memory.ts';
 import { createModels } from './models.ts';
+import { createPuller } from './puller.ts';
+import type { PullOptions } from './puller.ts';
 import { toChatRequest, toGenerateRequest } from './translate.ts';
 import type { Asked } from './translate.ts';
 import { notOllama, pullHint, toFailure, toPart } from './wire.ts';
@@ -26,18 +28,24 @@ export interface OllamaOptions {
   headers?: Record<string, string>;
   /** Default 100. */
   priority?: number;
+  /** Whether there is a card on its machine; undefined where nobody knows. */
+  hasCard?: () => boolean | undefined;
   /** Milliseconds until an unload that does not happen is an error; default 15 000. */
   evictMs?: number;
+  /** What models are got with; absent: they are got by other means. */
+  pulls?: PullOptions;
 }
 
 export function createOllama(options: OllamaOptions): RuntimeAdapter {
-  const { name = 'ollama', priority = 100, evictMs = 15_000, limits } = options;
+  const { name = 'ollama', priority = 100, evictMs = 15_000, limits, pulls } = options;
   const upstream = createUpstream({
     ...options,
     name,
     hint: 'Start it with `ollama serve`, or correct its address in the configuration.',
   });
-  const memory = createMemory(upstream, evictMs);
+  const memory = createMemory(upstream, evictMs, options.hasCard ?? (() => undefined));
+
+  const puller = pulls && createPuller({ ...options, ...pulls, name, upstream, memory });
 
   async function open(path: string, json: { model: string }, call: Call): Promise<Reply> {
     const reply = await upstream.send(path, { json, signal: call.signal });
@@ -64,21 +72,28 @@ export function createOllama(options: OllamaOptions): RuntimeAdapter {
     ask: () => { asked: Asked<TextRequest>; answer: Answer<Chunk, Result> },
   ): AsyncGenerator<RunEvent<Chunk, Result>> {
     const { asked, answer } = ask();
-    if (await memory.isCold(call.model.id, call.signal)) yield { type: 'status', state: 'loading' };
+    const cold = await memory.isCold(call.model.id, call.signal);
+    if (cold) yield { type: 'status', state: 'loading' };
     const reply = await openText(path, asked, call);
     for (const warning of asked.warnings) yield { type: 'warning', warning };
+    const spill = createSpill(call);
     let last: Part | undefined;
     // Read to the end of the body, not to the last line: only then is the connection free for the next request.
     for await (const line of readLines(reply.body, limits.maxReplyBytes, name)) {
       // One read can hold many lines; a caller who left gets none of the rest.
       if (call.signal.aborted) throw cancelled();
       const part = toPart(line, upstream, call.model.id);
+      // It speaks, so it is loaded, and where to can be asked while it goes on.
+      if (cold) spill.look();
       const chunk = answer.add(part);
       if (part.done) last = part;
       if (chunk !== undefined) yield { type: 'chunk', chunk };
+      yield* spill.news();
     }
     if (last === undefined) throw truncated(name);
     memory.answered(call.model.id, asked.request.keep_alive);
+    await spill.ended();
+    yield* spill.news();
     for (const warning of answer.warnings(last)) yield { type: 'warning', warning };
     yield { type: 'result', result: answer.result(last) };
   }
@@ -89,14 +104,25 @@ export function createOllama(options: OllamaOptions): RuntimeAdapter {
   ): ReturnType<NonNullable<RuntimeAdapter['handles']['text.embed']>> {
     // Always a list: Ollama answers a lone empty string with no vector at all.
     const texts = typeof input.input === 'string' ? [input.input] : input.input;
-    if (await memory.isCold(call.model.id, call.signal)) yield { type: 'status', state: 'loading' };
+    const cold = await memory.isCold(call.model.id, call.signal);
+    if (cold) yield { type: 'status', state: 'loading' };
     // The vector of a text that was cut in silence is wrong without a sign of it, so a text too long is an error.
-    const json = { model: call.model.id, input: texts, truncate: false, dimensions: input.dimensions };
+    const json = {
+      model: call.model.id,
+      input: texts,
+      truncate: false,
+      dimensions: input.dimensions,
+      keep_alive: call.keep,
+    };
     const { embeddings, prompt_eval_count: tokens = 0 } = toEmbedReply(
       await (await open('/api/embed', json, call)).text(),
     );
     if (embeddings?.length !== texts.length) throw notOllama(name);
-    memory.answered(call.model.id, undefined);
+    memory.answered(call.model.id, call.keep);
+    const spill = createSpill(call);
+    if (cold) spill.look();
+    await spill.ended();
+    yield* spill.news();
     const dimensions = embeddings[0]?.length ?? 0;
     if (input.dimensions !== undefined && input.dimensions !== dimensions) {
       yield {
@@ -107,6 +133,22 @@ export function createOllama(options: OllamaOptions): RuntimeAdapter {
     yield {
       type: 'result',
       result: { embeddings, dimensions, usage: { prompt_tokens: tokens, total_tokens: tokens } },
+    };
+  }
+
+  /** Looks once after a load whether all of the model went to the card, which Ollama never says by itself. */
+  function createSpill({ model, signal }: Call) {
+    let looking: Promise<void> | undefined;
+    let found: string | undefined;
+    return {
+      look() {
+        looking ??= memory.spill(model.id, signal).then((warning) => void (found = warning));
+      },
+      ended: async () => looking,
+      *news(): Generator<WarningEvent> {
+        if (found !== undefined) yield { type: 'warning', warning: found };
+        found = undefined;
+      },
     };
   }
 
@@ -125,20 +167,22 @@ export function createOllama(options: OllamaOptions): RuntimeAdapter {
     handles: {
       'text.generate': (input, call) =>
         answerText('/api/generate', call, () => ({
-          asked: toGenerateRequest(input, call.model, name),
+          asked: toGenerateRequest(input, call, name),
           answer: createGenerateAnswer(input),
         })),
       'text.chat': (input, call) =>
         answerText('/api/chat', call, () => ({
-          asked: toChatRequest(input, call.model, name),
+          asked: toChatRequest(input, call, name),
           answer: createChatAnswer(input),
         })),
       'text.embed': embed,
     },
     gpu: memory.gpu,
+    ...(puller ? { puller } : {}),
     async health(signal) {
       const { version } = await upstream.control<{ version?: string }>('/api/version', { signal });
       if (typeof version !== 'string') throw notOllama(name);
+      return { version };
     },
     pullHint,
   };

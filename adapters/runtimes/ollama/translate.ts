@@ -4,7 +4,7 @@ import type { Input } from '../../../src/capabilities/index.ts';
 import { textOf } from '../../../src/capabilities/text/chat.ts';
 import type { Message, Tool } from '../../../src/capabilities/text/chat.ts';
 import type { ResponseFormat } from '../../../src/capabilities/text/fields.ts';
-import type { Model } from '../../../src/runtime.ts';
+import type { Call, Model } from '../../../src/runtime.ts';
 import { unsupported } from './wire.ts';
 import type { ChatRequest, GenerateRequest, SamplingOptions, TextRequest, WireMessage, WireTool } from './wire.ts';
 
@@ -16,7 +16,11 @@ export interface Asked<Request> {
 /** The knobs that text.chat and text.generate share. */
 export type Knobs = Omit<Input<'text.generate'>, 'prompt' | 'system' | 'suffix' | 'images' | 'raw' | 'echo'>;
 
-export function toChatRequest(input: Input<'text.chat'>, model: Model, source: string): Asked<ChatRequest> {
+/** What a request needs of its call: the model, and the seconds that it shall stay in memory. */
+export type Ask = Pick<Call, 'model' | 'keep'>;
+
+export function toChatRequest(input: Input<'text.chat'>, ask: Ask, source: string): Asked<ChatRequest> {
+  const { model } = ask;
   const warnings: string[] = [];
   const messages = toMessages(input.messages, source);
   const picture = messages.findIndex((message) => message.images !== undefined);
@@ -28,18 +32,19 @@ export function toChatRequest(input: Input<'text.chat'>, model: Model, source: s
   const tools = input.tool_choice === 'none' ? [] : (input.tools ?? []);
   if (tools.length > 0) warnings.push(...toolWarnings(input));
   const think = toThink(input.reasoning_effort, model, warnings);
-  const request: ChatRequest = { ...toTextRequest(input, model), messages };
+  const request: ChatRequest = { ...toTextRequest(input, ask), messages };
   if (tools.length > 0) request.tools = tools.map(toTool);
   if (think !== undefined) request.think = think;
   return { request, warnings };
 }
 
-export function toGenerateRequest(input: Input<'text.generate'>, model: Model, source: string): Asked<GenerateRequest> {
+export function toGenerateRequest(input: Input<'text.generate'>, ask: Ask, source: string): Asked<GenerateRequest> {
+  const { model } = ask;
   const warnings: string[] = [];
   if (input.echo) warnings.push('Ollama cannot echo the prompt; the answer comes alone.');
   const images = input.images?.map((url, index) => toBareBase64(url, `images.${index}`, source)) ?? [];
   if (images.length > 0 && model.vision === false) throw unsupported(model.id, 'pictures', { param: 'images', source });
-  const request: GenerateRequest = { ...toTextRequest(input, model), prompt: input.prompt };
+  const request: GenerateRequest = { ...toTextRequest(input, ask), prompt: input.prompt };
   if (input.system !== undefined) request.system = input.system;
   if (input.suffix) request.suffix = input.suffix;
   if (input.raw) request.raw = true;
@@ -47,12 +52,13 @@ export function toGenerateRequest(input: Input<'text.generate'>, model: Model, s
   return { request, warnings };
 }
 
-function toTextRequest(input: Knobs, model: Model): TextRequest {
+function toTextRequest(input: Knobs, { model, keep }: Ask): TextRequest {
   const request: TextRequest = { model: model.id, stream: true };
   const format = toFormat(input.response_format);
   const options = toOptions(input);
   if (format !== undefined) request.format = format;
-  if (input.keep_alive !== undefined) request.keep_alive = input.keep_alive;
+  const keepAlive = input.keep_alive ?? keep;
+  if (keepAlive !== undefined) request.keep_alive = keepAlive;
   if (wantsLogprobs(input)) {
     request.logprobs = true;
     if (input.top_logprobs !== undefined) request.top_logprobs = input.top_logprobs;

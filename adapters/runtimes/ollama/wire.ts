@@ -110,11 +110,13 @@ export interface ModelDetails {
   family?: string;
   families?: string[] | null;
   parameter_size?: string;
+  quantization_level?: string;
   context_length?: number;
 }
 
 export interface ShowReply {
   capabilities?: string[];
+  license?: string;
   details?: ModelDetails;
   model_info?: Record<string, unknown>;
 }
@@ -123,8 +125,17 @@ export interface ShowReply {
 export interface RunningModel {
   name: string;
   digest?: string;
+  /** Bytes, of which `size_vram` are on the card. */
+  size?: number;
   size_vram?: number;
+  /** RFC 3339; centuries away where it stays for ever. */
+  expires_at?: string;
+  context_length?: number;
 }
+
+/** The last is what Ollama makes of a runner that died without a word, for which memory is the usual reason. */
+const OUT_OF_MEMORY =
+  /out of ?(device|host|pool)? ?memory|(insufficient|more system) memory|(unable|failed) to allocate|alloc(ation)? .{0,40}failed|signal: killed|resource limitations/i;
 
 /** A line of a streamed answer → its value; throws for a line that is a failure or no JSON object. */
 export function toPart(line: string, upstream: Upstream, model: string): Part {
@@ -143,7 +154,7 @@ export function toPart(line: string, upstream: Upstream, model: string): Part {
 export function toFailure(upstream: Upstream, status: number, body: string, model: string): GatewayError {
   const source = upstream.name;
   const message = errorText(body);
-  if (/out of memory|(insufficient|more system) memory|unable to allocate|failed to allocate/i.test(message)) {
+  if (OUT_OF_MEMORY.test(message)) {
     return new GatewayError('insufficient_vram', `${source} has not enough memory for ${model}.`, {
       source,
       retryAfter: 10,
@@ -202,4 +213,17 @@ export function pullHint(model: string): string {
 /** The name with its tag: `llama3.2` and `llama3.2:latest` are one model. */
 export function toFullName(model: string): string {
   return model.includes(':', model.lastIndexOf('/') + 1) ? model : `${model}:latest`;
+}
+
+/** A licence's text → what people call it, or its first line. */
+export function toLicense(text: unknown): string | undefined {
+  if (typeof text !== 'string') return undefined;
+  const head = text.slice(0, 2000);
+  if (/apache license\s+version 2\.0/i.test(head)) return 'apache-2.0';
+  if (/^\s*(the )?mit license/i.test(head)) return 'mit';
+  const line = head
+    .split(/[\r\n]+/)
+    .map((each) => each.replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ').trim())
+    .find((each) => /\p{L}/u.test(each));
+  return line?.slice(0, 100);
 }

@@ -13,6 +13,7 @@ import { cancelled, notOpenAI } from './failure.ts';
 import { createFetch } from './fetch.ts';
 import { createImages } from './images.ts';
 import type { Maker } from './made.ts';
+import { createManagers } from './managers/index.ts';
 import { toModels } from './models.ts';
 import { TEXT_OPTIONAL } from './quirks.ts';
 import type { Flavour, Knobs } from './quirks.ts';
@@ -44,6 +45,8 @@ export interface OpenAIOptions {
   pauseMs?: number;
   /** Instead of what the server lists. */
   models?: string[];
+  /** Milliseconds between two looks at a model that is loaded or got; default 400. */
+  lookMs?: number;
 }
 
 export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
@@ -55,6 +58,7 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
   /** Which program a model is said to belong to: some are asked in words of their own. */
   const owners = new Map<string, string>();
   const sdcpp = createSdcpp({ ...options, headers }, maker, owners);
+  const managers = createManagers({ ...options, headers, pauseMs: options.lookMs ?? 400, list });
 
   async function* answerText<Result>(
     input: Knobs & { echo?: boolean | undefined },
@@ -79,43 +83,58 @@ export function createOpenAI(options: OpenAIOptions): RuntimeAdapter {
   }
 
   async function list(signal: AbortSignal) {
-    const listed = await upstream.control<WireModels>('/models', { signal });
+    const listed = await upstream.control<WireModels>('/models', { signal }).catch((thrown: unknown) => {
+      if (!signal.aborted) managers.forget();
+      throw thrown;
+    });
     if (!Array.isArray(listed.data)) throw notOpenAI(name);
     for (const wire of listed.data) if (wire?.id && wire.owned_by) owners.set(wire.id, wire.owned_by);
     return listed;
   }
 
-  return {
+  async function models(signal: AbortSignal) {
+    if (options.models) return toModels({ data: options.models.map((id) => ({ id })) }, flavour);
+    const listed = await list(signal);
+    const found = toModels(listed, flavour);
+    return flavour === 'xai' ? found : managers.complete(found, listed, signal);
+  }
+
+  const text: Handlers = {
+    'text.generate': (input, call) =>
+      answerText(
+        input,
+        call,
+        (target) => toGenerateRequest(input, target),
+        (answer) => answer.textResult(),
+      ),
+    'text.chat': (input, call) =>
+      answerText(
+        input,
+        call,
+        (target) => toChatRequest(input, target),
+        (answer) => answer.chatResult(),
+      ),
+  };
+  const common = {
     name,
     priority: options.priority ?? (flavour === 'xai' ? 10 : 90),
-    async models(signal) {
-      const fixed = options.models && { data: options.models.map((id) => ({ id })) };
-      const models = toModels(fixed ?? (await list(signal)), flavour);
-      return flavour === 'xai' ? models : sdcpp.complete(models, signal);
-    },
-    handles: {
-      'text.generate': (input, call) =>
-        answerText(
-          input,
-          call,
-          (target) => toGenerateRequest(input, target),
-          (answer) => answer.textResult(),
-        ),
-      'text.chat': (input, call) =>
-        answerText(
-          input,
-          call,
-          (target) => toChatRequest(input, target),
-          (answer) => answer.chatResult(),
-        ),
-      ...(flavour === 'xai' ? toXai(maker) : sdcpp.over(toGeneric(maker, owners, limits))),
-    },
-    // xAI refuses knobs that are common elsewhere: its requests are translated, which leaves them out and says so.
-    ...(flavour === 'xai' ? {} : { relays: { openai: createRelay(upstream, limits.maxReplyBytes) } }),
-    async health(signal) {
+    async health(signal: AbortSignal) {
       await list(signal);
     },
   };
+  // xAI refuses knobs that are common elsewhere: its requests are translated, which leaves them out and says so.
+  if (flavour === 'xai') return { ...common, models, handles: { ...text, ...toXai(maker) } };
+  const ready = ({ signal }: Call) => managers.wake(signal);
+  const { uses, puller } = managers;
+  const adapter: RuntimeAdapter = {
+    ...common,
+    models: async (signal) => sdcpp.complete(await models(signal), signal),
+    handles: uses.counting({ ...text, ...sdcpp.over(toGeneric(maker, owners, limits)) }, ready),
+    relays: { openai: uses.countingRelay(createRelay(upstream, limits.maxReplyBytes), ready) },
+    puller,
+  };
+  // Which program it is, and so whether there is any, is known only after it was asked.
+  return Object.defineProperty(adapter, 'memory', { get: managers.memory, enumerable: true });
 }
 
 function toXai(maker: Maker): Handlers {

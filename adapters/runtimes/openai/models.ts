@@ -1,6 +1,7 @@
 // The models of an OpenAI-compatible server → the gateway's models.
 import type { Model } from '../../../src/runtime.ts';
 import { toKind, toVision } from './kinds.ts';
+import { toCount } from './managers/asking.ts';
 import type { Flavour } from './quirks.ts';
 import type { WireModel, WireModels } from './wire.ts';
 
@@ -23,7 +24,10 @@ function toModel(wire: WireModel, flavour: Flavour, abilities: string[] | undefi
   const writes = model.capabilities.includes('text.generate');
   const context = meta?.n_ctx ?? wire.max_model_len ?? wire.max_context_length ?? meta?.n_ctx_train;
   if (context) model.contextWindow = context;
-  if (meta?.size) model.size = meta.size;
+  if (toCount(meta?.size)) model.size = meta!.size!;
+  if (toCount(meta?.n_params)) model.parameters = meta!.n_params!;
+  const aliases = meta?.llamaswap?.aliases;
+  if (Array.isArray(aliases)) model.aliases = aliases.filter((alias) => typeof alias === 'string' && alias !== id);
   // The newest is the best guess at a default.
   if (created) Object.assign(model, { created, rank: created });
   const vision = writes ? toVision(wire, flavour, abilities) : undefined;
@@ -35,5 +39,6 @@ function toModel(wire: WireModel, flavour: Flavour, abilities: string[] | undefi
 
 function toState({ state, status }: WireModel): Model['state'] {
   if (status?.value === 'downloading') return 'available';
+  if (status?.value === 'loading') return 'loading';
   return state === 'loaded' || status?.value === 'loaded' ? 'loaded' : 'ready';
 }

@@ -3,7 +3,7 @@ import { GatewayError } from '../../../src/error.ts';
 import type { StatusEvent } from '../../../src/event.ts';
 import type { Upstream } from '../../../src/upstream.ts';
 import { cancelled, notOpenAI, toLateFailure, toObject, toRefusal } from './failure.ts';
-import { lookOnce, pause, toFilm } from './films.ts';
+import { lookOnce, pause, toFilm, unlessAborted } from './films.ts';
 import type { Body } from './quirks.ts';
 import type { WireSdcppJob } from './wire.ts';
 
@@ -148,17 +148,6 @@ function gone(source: string, what: string): GatewayError {
 
 function toPath(id: string): string {
   return `/jobs/${encodeURIComponent(id)}`;
-}
-
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const left = Promise.withResolvers<never>();
-  const leave = () => left.reject(cancelled());
-  signal.addEventListener('abort', leave, { once: true });
-  try {
-    return await Promise.race([work, left.promise]);
-  } finally {
-    signal.removeEventListener('abort', leave);
-  }
 }
 
 function sleep(ms: number): Promise<void> {

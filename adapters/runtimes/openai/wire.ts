@@ -79,8 +79,19 @@ export interface WireModel {
   /** vLLM. */
   max_model_len?: number;
   /** llama.cpp. */
-  meta?: { n_ctx?: number; n_ctx_train?: number; size?: number } | null;
+  meta?: {
+    n_ctx?: number;
+    n_ctx_train?: number;
+    size?: number;
+    n_params?: number;
+    /** llama-swap. */
+    llamaswap?: { aliases?: unknown } | null;
+  } | null;
   status?: { value?: string } | null;
+  /** What a model is for, where speaches lists it. */
+  task?: string;
+  /** vLLM: where its weights came from. */
+  root?: string;
   architecture?: { input_modalities?: string[]; output_modalities?: string[] } | null;
   /** xAI’s longer lists have them beside the id. */
   input_modalities?: string[];

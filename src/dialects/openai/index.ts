@@ -5,7 +5,6 @@ import { textChat } from '../../capabilities/text/chat.ts';
 import { textEmbed } from '../../capabilities/text/embed.ts';
 import { textGenerate } from '../../capabilities/text/generate.ts';
 import type { Chunk, Output } from '../../capabilities/index.ts';
-import { GatewayError } from '../../error.ts';
 import type { StatusEvent } from '../../event.ts';
 import { readBytes, toInput, toJson } from '../../http/body.ts';
 import { clientSignal, type AppContext, type AppEnv } from '../../http/context.ts';
@@ -29,7 +28,7 @@ import { completion, completionRequest, toCompletion, toCompletionChunk, toGener
 import { embeddingList, embeddingRequest, toEmbeddingList, toEmbedInput } from './embeddings.ts';
 import { serveFiles } from './files.ts';
 import { serveImages } from './images.ts';
-import { modelCard, modelList, toModelCard, toModelList } from './models.ts';
+import { serveModelList } from './models.ts';
 import { serveMusic } from './music.ts';
 import { relay } from './relay.ts';
 import { serveVideos } from './videos.ts';
@@ -72,25 +71,7 @@ export function serveOpenAI(app: OpenAPIHono<AppEnv>): void {
     output: embeddingList,
   });
   app.post('/v1/embeddings', idempotent(embeddings));
-  describeRoute(app, {
-    method: 'get',
-    path: '/v1/models',
-    tag,
-    summary: 'Models, in the shapes of OpenAI and Anthropic',
-    output: modelList,
-  });
-  app.get('/v1/models', async (c) => respondJson(c, toModelList(await c.var.app.gateway.catalog.list())));
-  describeRoute(app, {
-    method: 'get',
-    path: '/v1/models/{id}',
-    tag,
-    summary: 'One model; ids may hold / and :',
-    output: modelCard,
-  });
-  // Ids hold slashes: everything behind the prefix is the id.
-  app.get('/v1/models/:id{.+}', async (c) =>
-    respondJson(c, toModelCard(await c.var.app.gateway.catalog.find(toId(c.req.param('id'))))),
-  );
+  serveModelList(app);
   serveImages(app);
   serveVideos(app);
   serveMusic(app);
@@ -276,12 +257,4 @@ function wantsUsage(body: Json): boolean {
 
 function createHead(prefix: string): Head {
   return { id: prefix + crypto.randomUUID().replaceAll('-', ''), created: Math.floor(Date.now() / 1000) };
-}
-
-function toId(raw: string): string {
-  try {
-    return decodeURIComponent(raw);
-  } catch {
-    throw new GatewayError('invalid_request', 'The model id is not valid percent-encoding.', { param: 'id' });
-  }
 }

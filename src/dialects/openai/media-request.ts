@@ -43,8 +43,8 @@ export async function toModel(
   name: string | undefined,
 ): Promise<{ model?: string; warnings: string[] }> {
   if (!name) return { warnings: [] };
-  const { gateway, config } = c.var.app;
-  if (!THEIRS.test(name) || Object.hasOwn(config.aliases, name)) return { model: name, warnings: [] };
+  const { gateway, routing } = c.var.app;
+  if (!THEIRS.test(name) || routing.aliases().has(name)) return { model: name, warnings: [] };
   try {
     await gateway.catalog.find(name);
     return { model: name, warnings: [] };

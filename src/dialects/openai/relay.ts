@@ -77,8 +77,8 @@ async function* passOn(sent: Promise<Relayed | undefined>): AsyncGenerator<Uint8
   }
 }
 
-function toHeaders(c: AppContext, { model, runtime }: Relayed): Record<string, string> {
-  return runHeaders(c, { target: { model, runtime }, warnings: [] });
+function toHeaders(c: AppContext, { warnings, model, runtime, reason = '' }: Relayed): Record<string, string> {
+  return runHeaders(c, { target: { model, runtime, reason }, warnings });
 }
 
 /** The caller's own bytes, unless the model is known there by another name or something in them is not for the runtime. */

@@ -50,6 +50,7 @@ export async function openFakeComfyUI(options: FakeComfyUIOptions = {}): Promise
     disk,
     log,
     jobsApi: options.jobsApi ?? true,
+    folderPaths: options.folderPaths ?? true,
     checkIds: options.checkIds ?? true,
     count: () => number++,
     stats: () => systemStats(fake.loadedVram),

@@ -1,5 +1,5 @@
 // Which model files a fake ComfyUI has, and what its node classes say of themselves with these files in their lists.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FakeObjectInfo } from './types.ts';
 
@@ -32,19 +32,32 @@ export interface Models {
   info(inputs: string[]): FakeObjectInfo;
   folders(): string[];
   files(folder: string): string[] | undefined;
+  /** Folder → where it lies, as /internal/folder_paths tells. */
+  paths(): Record<string, string[]>;
   add(folder: string, name: string): void;
   remove(name: string): void;
 }
 
-export function createModels(options: { objectInfo?: FakeObjectInfo; files?: 'all' | 'none' }): Models {
+/** What the server takes for weights. */
+const LISTED = /\.(ckpt|pt2?|bin|pth|safetensors|pkl|sft|gguf)$/;
+
+export function createModels(options: {
+  objectInfo?: FakeObjectInfo;
+  files?: 'all' | 'none';
+  modelsDir?: string | undefined;
+}): Models {
+  const { modelsDir } = options;
   const base = options.objectInfo ?? { ...(readJson(RECORDING) as FakeObjectInfo), ...COMMON };
   const files = new Map(FOLDERS.map((folder) => [folder, new Set<string>()]));
   const add = (folder: string, name: string) => files.set(folder, (files.get(folder) ?? new Set()).add(name));
-  if (options.files !== 'none') {
+  if (options.files !== 'none' && modelsDir === undefined) {
     const names = [...listed(base), ...(options.objectInfo ? [] : named(base))];
     for (const [folder, name] of names) add(folder, name);
     if (!options.objectInfo) add('upscale_models', 'RealESRGAN_x4plus.pth');
   }
+
+  /** The server looks into its folders whenever it is asked. */
+  const list = (folder: string) => (modelsDir === undefined ? [...(files.get(folder) ?? [])] : read(modelsDir, folder));
 
   return {
     info(inputs) {
@@ -52,7 +65,7 @@ export function createModels(options: { objectInfo?: FakeObjectInfo; files?: 'al
         Object.entries(base).map(([type, node]) => {
           const required = Object.entries(node.input?.required ?? {}).map(([name, config]) => {
             const folder = folderOf(type, name);
-            if (folder) return [name, withList(config, [...builtIn(config), ...(files.get(folder) ?? [])])];
+            if (folder) return [name, withList(config, [...builtIn(config), ...list(folder)])];
             if (name === 'image' && type.startsWith('LoadImage')) return [name, withList(config, inputs)];
             return [name, config];
           });
@@ -61,12 +74,37 @@ export function createModels(options: { objectInfo?: FakeObjectInfo; files?: 'al
       );
     },
     folders: () => [...files.keys()],
-    files: (folder) => (files.has(folder) ? [...files.get(folder)!].toSorted() : undefined),
-    add,
+    files: (folder) => (files.has(folder) ? list(folder).toSorted() : undefined),
+    paths: () =>
+      Object.fromEntries([...files.keys()].map((folder) => [folder, toPaths(modelsDir ?? '/ComfyUI/models', folder)])),
+    add(folder, name) {
+      if (modelsDir === undefined) return void add(folder, name);
+      mkdirSync(join(modelsDir, folder), { recursive: true });
+      writeFileSync(join(modelsDir, folder, name), 'weights');
+    },
     remove(name) {
       for (const set of files.values()) set.delete(name);
+      if (modelsDir === undefined) return;
+      for (const folder of files.keys()) rmSync(join(modelsDir, folder, name), { force: true });
     },
   };
+}
+
+/** Some folders have another name from earlier times, which is looked into as well. */
+function toPaths(modelsDir: string, folder: string): string[] {
+  const others: Record<string, string[]> = {
+    text_encoders: ['text_encoders', 'clip'],
+    diffusion_models: ['unet', 'diffusion_models'],
+    controlnet: ['controlnet', 't2i_adapter'],
+  };
+  return (others[folder] ?? [folder]).map((name) => join(modelsDir, name));
+}
+
+function read(modelsDir: string, folder: string): string[] {
+  return toPaths(modelsDir, folder).flatMap((path) => {
+    if (!existsSync(path)) return [];
+    return readdirSync(path, { recursive: true, encoding: 'utf8' }).filter((name) => LISTED.test(name));
+  });
 }
 
 /** The folder of models that this input chooses from. */

@@ -21,6 +21,7 @@ export interface RouteContext {
     frees: ReturnType<FakeComfyUI['frees']>;
   };
   jobsApi: boolean;
+  folderPaths: boolean;
   checkIds: boolean;
   /** The number of the next prompt. */
   count(): number;
@@ -58,6 +59,7 @@ export function route(asked: Asked, context: RouteContext): Answer | undefined {
     const files = context.models.files(rest[0]);
     return files ? json(files) : empty(404);
   }
+  if (asked.path === '/internal/folder_paths' && context.folderPaths) return json(context.models.paths());
   if (asked.path === '/system_stats') return json(context.stats());
   if (asked.path === '/embeddings' || asked.path === '/extensions') return json([]);
   if (asked.path === '/features') return json({ supports_preview_metadata: true, max_upload_size: 104_857_600 });

@@ -14,6 +14,10 @@ export interface FakeComfyUIOptions {
   objectInfo?: FakeObjectInfo;
   /** `all` has every model file that the recording or a graph of this repository names, `none` has no model file at all. */
   files?: 'all' | 'none';
+  /** A folder `models` on disk: its files are all that the server has, looked up whenever it is asked. */
+  modelsDir?: string;
+  /** False: an older server that does not tell where its folders lie. */
+  folderPaths?: boolean;
   /** Milliseconds per step of a sampler; 1. */
   stepMs?: number;
   port?: number;

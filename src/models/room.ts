@@ -1,0 +1,55 @@
+// How much room there is on the card for each model, from what is on it now.
+import type { Arbiter } from '../arbiter/arbiter.ts';
+import type { Room } from './fit.ts';
+
+type Books = Pick<ReturnType<Arbiter['snapshot']>, 'held' | 'budget'>;
+type IsPinned = (runtime: string, model: string) => boolean;
+
+/** The room for a model, which does not stand in its own way; without one, for something that is not here yet. */
+export type RoomOf = (runtime?: string, model?: string) => Room;
+
+/** Sums up once, however many models are then asked about. */
+export function toRoomOf({ held, budget }: Books, isPinned: IsPinned): RoomOf {
+  const own = new Map<string, { held: number; pinned: number }>();
+  const all = { held: 0, pinned: 0 };
+  for (const { runtime, model, footprint } of held) {
+    const pinned = isPinned(runtime, model) ? footprint : 0;
+    own.set(toKey(runtime, model), { held: footprint, pinned });
+    all.held += footprint;
+    all.pinned += pinned;
+  }
+  return (runtime = '', model = '') => {
+    const mine = own.get(toKey(runtime, model));
+    return { budget, held: all.held - (mine?.held ?? 0), pinned: all.pinned - (mine?.pinned ?? 0) };
+  };
+}
+
+/** `toRoomOf` kept until the card's books change. Its version grows with them. */
+export function createRooms(
+  books: () => Books,
+  isPinned: IsPinned,
+  pins: () => number,
+): { of: RoomOf; version(): number } {
+  let seen = '';
+  let version = 0;
+  let roomOf: RoomOf = () => ({ budget: undefined, held: 0, pinned: 0 });
+  function look(): number {
+    const { held, budget } = books();
+    const now = JSON.stringify([
+      budget,
+      pins(),
+      held.map(({ runtime, model, footprint }) => [runtime, model, footprint]),
+    ]);
+    if (now !== seen) {
+      seen = now;
+      version++;
+      roomOf = toRoomOf({ held, budget }, isPinned);
+    }
+    return version;
+  }
+  return { of: (runtime, model) => roomOf(runtime, model), version: look };
+}
+
+function toKey(runtime: string, model: string): string {
+  return `${runtime}\n${model}`;
+}

@@ -1,0 +1,5 @@
+// Pulls over HTTP, served by Bun.
+import { testPulls } from '../conformance/pulls.ts';
+import { openServed } from '../support/gateway.ts';
+
+testPulls('bun', (options) => openServed('bun', options));

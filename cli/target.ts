@@ -1,4 +1,5 @@
 // Where requests go: the address that was named, else the gateway that owns the state directory, else a gateway in this process.
+import { untilAborted } from '../src/timers.ts';
 import type { GlobalFlags, Invocation } from './command.ts';
 import { toEnv } from './command.ts';
 import { CommandFailure, exitCodes, toFailure, usageError } from './exit.ts';
@@ -226,20 +227,6 @@ function timedOut({ timeout }: GlobalFlags): CommandFailure {
     code: 'timeout',
     hint: 'Allow more with --timeout.',
   });
-}
-
-/** Whoever waits for bytes that no longer come must not keep Ctrl-C waiting. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  work.catch(() => {});
-  const gone = Promise.withResolvers<never>();
-  const onAbort = () => gone.reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([work, gone.promise]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
 }
 
 function toHeaders({ body, accept, headers }: Ask, key: string | undefined): Record<string, string> {

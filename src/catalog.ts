@@ -10,7 +10,7 @@ import { needsOf } from './offers.ts';
 import type { Routing } from './models/routing.ts';
 import type { Choice, Fit, ModelState, Vram } from './models/views.ts';
 import type { Model, RuntimeAdapter } from './runtime.ts';
-import { within } from './within.ts';
+import { within } from './timers.ts';
 import type { WorkflowDesk } from './workflows.ts';
 
 export interface Route {

@@ -1,7 +1,7 @@
 // What this machine has, from whoever can tell: sysfs for AMD, nvidia-smi for NVIDIA, the system for the rest.
 import type { Card, Hardware, Machine, Reading, Sample } from '../../src/hardware.ts';
 import { chosenCard } from '../../src/hardware.ts';
-import { within } from '../../src/within.ts';
+import { within } from '../../src/timers.ts';
 import { createAmd } from './amd.ts';
 import type { Findings, Found } from './checked.ts';
 import { choose, merge } from './choose.ts';

@@ -6,7 +6,7 @@ import type { Residency } from '../models/residency.ts';
 import type { Resident, RuntimeAdapter } from '../runtime.ts';
 import { createHolders, type Holding } from './holders.ts';
 import { toWarnings } from './warnings.ts';
-import { within } from '../within.ts';
+import { within } from '../timers.ts';
 
 export interface Gpu {
   /** Answers within about a second, whatever hangs. Never throws. */

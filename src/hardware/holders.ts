@@ -1,7 +1,7 @@
 // What every runtime holds in memory, asked side by side; of one that does not answer in time, what it last said.
 import { toGatewayError } from '../error.ts';
 import { memoryOf, type Resident, type RuntimeAdapter } from '../runtime.ts';
-import { within } from '../within.ts';
+import { within } from '../timers.ts';
 
 export interface Holding {
   runtime: RuntimeAdapter;

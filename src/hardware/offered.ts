@@ -4,7 +4,7 @@ import { capabilities, capabilityIds, type CapabilityId } from '../capabilities/
 import type { Catalog, Listing } from '../catalog.ts';
 import { toGatewayError } from '../error.ts';
 import type { offeredView } from '../hardware.ts';
-import { within } from '../within.ts';
+import { within } from '../timers.ts';
 
 export type Offered = z.output<typeof offeredView>['capabilities'][number];
 

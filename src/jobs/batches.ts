@@ -7,7 +7,7 @@ import type { Submission } from './draft.ts';
 import type { JobHooks, Jobs } from './jobs.ts';
 import type { JobOptions } from './options.ts';
 import { isEnded } from './view.ts';
-import { unref } from './worker.ts';
+import { unref } from '../timers.ts';
 
 /** What is kept of a batch. Times are milliseconds since 1970. */
 export interface BatchRecord {

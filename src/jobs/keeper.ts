@@ -2,7 +2,7 @@
 import { GatewayError } from '../error.ts';
 import type { JobHead, Outcome, Put, Store } from '../store.ts';
 import { toEnded, toFailure } from './perform.ts';
-import { unref } from './worker.ts';
+import { unref } from '../timers.ts';
 
 export interface KeeperOptions {
   store: Store;

@@ -1,6 +1,7 @@
 // Holds jobs: claims them, keeps their leases alive while they are worked on, and lets go of them in good order.
 import { GatewayError, toGatewayError } from '../error.ts';
 import type { Held, JobRecord } from '../store.ts';
+import { unref } from '../timers.ts';
 import { createOwnQueue, isOwn } from './own.ts';
 import { cancelledError, createPerformer, type PerformerOptions, type Work } from './perform.ts';
 import { createProgressMeter, type ProgressMeter } from './progress.ts';
@@ -166,9 +167,4 @@ export function createWorker(options: WorkerOptions): Worker {
       await Promise.race([Promise.allSettled([...held.values()].map(({ done }) => done)), late]);
     },
   };
-}
-
-/** A timer that does not keep a process alive by itself, where the host has such a thing. */
-export function unref(timer: unknown): void {
-  (timer as { unref?: () => void } | undefined)?.unref?.();
 }

@@ -13,7 +13,7 @@ import { createPull, type Pull } from './pulls/pull.ts';
 import { createQueue } from './pulls/queue.ts';
 import type { Patience } from './pulls/read.ts';
 import { backoff } from './pulls/retry.ts';
-import { untilAborted } from './pulls/timer.ts';
+import { untilAborted } from '../timers.ts';
 import type { PullView } from './views.ts';
 
 export { toPullHandler, type Advise } from './pulls/handler.ts';

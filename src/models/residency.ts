@@ -5,7 +5,7 @@ import { toGatewayError, type GatewayError } from '../error.ts';
 import { memoryOf, type Resident, type RuntimeAdapter } from '../runtime.ts';
 import type { DocumentStore } from '../store.ts';
 import type { Footprints } from './footprints.ts';
-import { unref, untilAborted } from './pulls/timer.ts';
+import { unref, untilAborted } from '../timers.ts';
 import { createIdle } from './residency/idle.ts';
 import type { Spot } from './residency/load.ts';
 import { createLoads } from './residency/loads.ts';

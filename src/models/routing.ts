@@ -2,7 +2,7 @@
 import { capabilities, type CapabilityId } from '../capabilities/index.ts';
 import { GatewayError } from '../error.ts';
 import type { DocumentStore } from '../store.ts';
-import { within } from '../within.ts';
+import { within } from '../timers.ts';
 import { findCircle } from './choices.ts';
 import type { Choice } from './views.ts';
 

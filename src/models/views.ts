@@ -168,3 +168,12 @@ export const loadView = z.object({
   warnings: z.array(z.string()),
 });
 export type LoadView = z.output<typeof loadView>;
+
+/** Of requests that ask how much memory a model would take. */
+export const contextQuery = z.coerce
+  .number()
+  .int()
+  .min(1)
+  .max(100_000_000)
+  .optional()
+  .describe('Tokens of context to estimate its memory for.');

@@ -11,7 +11,7 @@ import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
 import { defaultContext, estimateVram, judge, toGb, toTooBig, type Facts } from '../models/fit.ts';
 import { toRoomOf } from '../models/room.ts';
-import { offerView, planView } from '../models/views.ts';
+import { contextQuery, offerView, planView } from '../models/views.ts';
 
 const searchQuery = z.object({
   q: z.string().max(200).default('').describe('Words of its name or title; what is known here if absent.'),
@@ -24,13 +24,7 @@ const found = z.object({
 });
 const planQuery = z.object({
   ...wanted,
-  context: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(100_000_000)
-    .optional()
-    .describe('Tokens of context to estimate its memory for.'),
+  context: contextQuery,
 });
 
 /** Libraries and registries are far away; longest wait for them, in milliseconds. */

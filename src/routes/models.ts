@@ -14,6 +14,7 @@ import { toList } from '../models/choices.ts';
 import { estimateVram, judge } from '../models/fit.ts';
 import { toRoomOf } from '../models/room.ts';
 import {
+  contextQuery,
   aliasMap,
   aliasPatch,
   choice,
@@ -52,13 +53,7 @@ const listQuery = z.object({
   after: z.string().optional().describe('The last id of the page before.'),
 });
 const detailsQuery = z.object({
-  context: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(100_000_000)
-    .optional()
-    .describe('Tokens of context to estimate its memory for.'),
+  context: contextQuery,
 });
 const removed = z.object({
   id: z.string(),

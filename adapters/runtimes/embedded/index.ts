@@ -255,7 +255,7 @@ function missing(entry: Entry): GatewayError {
 function notDownloaded(entry: Entry, cacheDir: string): GatewayError {
   return new GatewayError('model_unavailable', `${entry.id} is not on this machine, and downloads are switched off.`, {
     source: 'embedded',
-    hint: `Set HONO_AI_EMBEDDED_DOWNLOAD=1 (and HF_ENDPOINT for a mirror) to fetch it on first use, or copy the model to ${showPath(join(cacheDir, entry.id))}.`,
+    hint: `Get it: hono-ai models pull ${entry.id}. Or set HONO_AI_EMBEDDED_DOWNLOAD=1 (and HF_ENDPOINT for a mirror) to fetch it on first use, or copy the model to ${showPath(join(cacheDir, entry.id))}.`,
     retry: false,
   });
 }

@@ -1,6 +1,6 @@
 // What Ollama holds in memory: who is loaded, how much it takes and of what, and moving it in and out.
 import { GatewayError } from '../../../src/error.ts';
-import { estimateVram } from '../../../src/models/fit.ts';
+import { estimateVram, toGb } from '../../../src/models/fit.ts';
 import type { GpuTenant, Model, Resident } from '../../../src/runtime.ts';
 import type { Upstream } from '../../../src/upstream.ts';
 import { toFailure, toFullName, toPart } from './wire.ts';
@@ -161,9 +161,5 @@ function toSpill(model: string, { size = 0, size_vram = 0 }: RunningModel, cardI
   }
   const share = Math.min(99, Math.max(1, Math.round((1 - size_vram / size) * 100)));
   const part = size_vram <= 0 ? 100 : share;
-  return `${part} % of ${model} runs on the processor: it takes ${toGb(size)} GB, and ${toGb(size_vram)} GB of it found room on the card. A smaller context, a smaller quantization, or fewer models beside it make it fit.`;
-}
-
-function toGb(bytes: number): string {
-  return (bytes / 1e9).toFixed(1);
+  return `${part} % of ${model} runs on the processor: it takes ${toGb(size)}, and ${toGb(size_vram)} of it found room on the card. A smaller context, a smaller quantization, or fewer models beside it make it fit.`;
 }

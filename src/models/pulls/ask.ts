@@ -2,7 +2,7 @@
 import { GatewayError, toGatewayError } from '../../error.ts';
 import type { Offer, Puller, PullPlan } from '../../puller.ts';
 import type { Chosen } from './choose.ts';
-import { untilAborted } from './timer.ts';
+import { untilAborted } from '../../timers.ts';
 
 const SEARCH_MS = 3000;
 const PLAN_MS = 30_000;

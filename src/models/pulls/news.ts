@@ -1,6 +1,6 @@
 // Tells all who watch the gateway how pulls stand: every change of state at once, and how far they are four times a second at most.
 import type { Hub } from '../../hub.ts';
-import { unref } from './timer.ts';
+import { unref } from '../../timers.ts';
 
 export interface News {
   /** `urgent`: its state has changed. */

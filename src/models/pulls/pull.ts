@@ -10,7 +10,7 @@ import { createPullMeter } from './meter.ts';
 import type { Queue, Turn } from './queue.ts';
 import { readPuller, type Patience, type Pulled } from './read.ts';
 import { mayHeal } from './retry.ts';
-import { unref } from './timer.ts';
+import { unref } from '../../timers.ts';
 
 export interface Pull extends Chosen {
   readonly id: string;

@@ -1,7 +1,7 @@
 // Reads what a puller says, whatever it is: one that throws at once, falls silent, never pauses or does not heed its abort ends all the same.
 import { GatewayError, toGatewayError } from '../../error.ts';
 import type { Puller, PullEvent, PullWant } from '../../puller.ts';
-import { unref } from './timer.ts';
+import { unref } from '../../timers.ts';
 
 export type Pulled = Extract<PullEvent, { type: 'pulled' }>;
 

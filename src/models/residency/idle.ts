@@ -3,7 +3,7 @@ import type { Arbiter } from '../../arbiter/arbiter.ts';
 import type { Held } from '../../arbiter/policy.ts';
 import { toGatewayError } from '../../error.ts';
 import { memoryOf, type RuntimeAdapter } from '../../runtime.ts';
-import { untilAborted } from '../pulls/timer.ts';
+import { untilAborted } from '../../timers.ts';
 import type { Look } from './look.ts';
 
 export interface Idle {

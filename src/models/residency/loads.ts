@@ -1,6 +1,6 @@
 // Loads that are under way: each is done once however many wait for it, and given up when nobody does.
 import { GatewayError } from '../../error.ts';
-import { untilAborted } from '../pulls/timer.ts';
+import { untilAborted } from '../../timers.ts';
 import type { LoadView } from '../views.ts';
 import { loadModel, type LoadOptions, type Spot } from './load.ts';
 

@@ -3,7 +3,7 @@ import type { Arbiter } from '../../arbiter/arbiter.ts';
 import { GatewayError } from '../../error.ts';
 import { memoryOf, type Model, type Resident, type RuntimeAdapter } from '../../runtime.ts';
 import type { Footprints } from '../footprints.ts';
-import { untilAborted } from '../pulls/timer.ts';
+import { untilAborted } from '../../timers.ts';
 
 /** Throws what the runtime throws, and upstream_timeout where it does not answer within the limit. */
 export type Look = (runtime: RuntimeAdapter, signal: AbortSignal) => Promise<Resident[]>;

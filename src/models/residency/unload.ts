@@ -3,7 +3,7 @@ import type { Arbiter } from '../../arbiter/arbiter.ts';
 import type { Place } from '../../arbiter/books.ts';
 import { GatewayError } from '../../error.ts';
 import { memoryOf } from '../../runtime.ts';
-import { untilAborted } from '../pulls/timer.ts';
+import { untilAborted } from '../../timers.ts';
 import type { LoadView } from '../views.ts';
 import type { Spot } from './load.ts';
 import { findResident, type Look } from './look.ts';

@@ -1,4 +1,13 @@
-// Timers and waits of pulls that hold nobody: not the process, not whoever has left.
+// Timers and waits that hold nobody: not the process, not whoever has left, and no longer than one likes to, whatever hangs.
+
+/** Undefined where it has not settled by then; it goes on by itself. Rejects where it rejects in time. */
+export async function within<T>(ms: number, promise: T | Promise<T>): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
 
 /** A timer that does not keep a process alive by itself, where the host has such a thing. */
 export function unref(timer: unknown): void {

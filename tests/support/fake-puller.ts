@@ -93,6 +93,8 @@ export function createFakePuller(options: FakePullerOptions = {}): FakePuller {
     most: () => most,
     hold: () => void (gate ??= Promise.withResolvers()),
     letGo() {
+      // Who left just before it was held must not leave the next one held.
+      holdAt = Infinity;
       gate?.resolve();
       gate = undefined;
     },

@@ -200,6 +200,14 @@ describe('pulls of ollama', () => {
       expect((await pull('small:1b', never(), adapt().puller!)).at(-1)).toMatchObject({ type: 'pulled' });
     });
 
+    it('says whether it was there before, also where all of it comes too fast to be told', async () => {
+      registry.publish('tiny:1b', { weights: new Uint8Array(10) });
+      expect((await pull('tiny:1b')).at(-1)).toMatchObject({ type: 'pulled', already: false });
+      expect((await pull('tiny:1b')).at(-1)).toMatchObject({ type: 'pulled', already: true });
+      registry.publish('tiny:1b', { weights: new Uint8Array(11) });
+      expect((await pull('tiny:1b')).at(-1)).toMatchObject({ type: 'pulled', already: false });
+    });
+
     it('shares one download among twenty, and goes on for those who stay', async () => {
       registry.cdn.trouble = { kind: 'slow', bytesPerSecond: 8 * MB };
       const leaver = new AbortController();

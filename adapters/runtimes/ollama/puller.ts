@@ -66,10 +66,23 @@ export function createPuller(options: Parts): Puller {
   async function* fromElsewhere(found: FromLibrary | FromHub, signal: AbortSignal): AsyncGenerator<PullEvent> {
     await checkRoom(found, signal);
     const asked = { model: found.asked, insecure: found.how === 'library' && found.insecure };
+    const before = await digestOf(found.name, signal);
     const files = yield* followPull(patient, asked, { signal, stallMs });
     if (toFullName(found.name) !== toFullName(found.asked)) await rename(found.asked, found.name, signal);
     const told = found.how === 'library' && found.manifest ? toFiles(found) : files;
-    yield { type: 'pulled', model: toFullName(found.name), files: told };
+    // Ollama tells nothing of what comes within a moment, so that its progress would look as if nothing had come.
+    const already = before !== undefined && before === (await digestOf(found.name, signal));
+    yield { type: 'pulled', model: toFullName(found.name), files: told, already };
+  }
+
+  /** Of what the name stands for now; undefined where it is not there, or Ollama does not say. */
+  async function digestOf(name: string, signal: AbortSignal): Promise<string | undefined> {
+    const listed = await listModels(signal).catch(() => []);
+    return listed.find((each) => toFullName(each.name) === toFullName(name))?.digest;
+  }
+
+  async function listModels(signal: AbortSignal): Promise<TaggedModel[]> {
+    return (await upstream.control<{ models?: TaggedModel[] | null }>('/api/tags', { signal })).models ?? [];
   }
 
   async function* fromFiles({ name, files }: FromFiles, signal: AbortSignal): AsyncGenerator<PullEvent> {
@@ -131,8 +144,7 @@ export function createPuller(options: Parts): Puller {
     },
     search: (words, signal) => searchModels(words, { upstream, hub }, signal),
     async remove(model, signal) {
-      const { models } = await upstream.control<{ models?: TaggedModel[] | null }>('/api/tags', { signal });
-      const found = models?.find(({ name }) => toFullName(name) === toFullName(model));
+      const found = (await listModels(signal)).find(({ name }) => toFullName(name) === toFullName(model));
       // Deleted, it would still hold the card for as long as it was told to stay.
       const loaded = (await memory.running(signal).catch(() => [])).some(
         (each) => toFullName(each.name) === toFullName(model),

@@ -30,7 +30,8 @@ testSurface('command line', async () => {
       const { cli, makes } = capabilities[id];
       const output = makes ? ['-o', `${join(home.folder, 'made')}/`] : [];
       const args = ['cli/main.ts', ...cli.command, ...flags, ...output, '--json', '-q'];
-      const env = { PATH: process.env['PATH'], ...home.env };
+      const { PATH, NODE_COMPILE_CACHE } = process.env;
+      const env = { PATH, NODE_COMPILE_CACHE, ...home.env };
       const { stdout } = await promisify(execFile)(engines.node.command, args, { cwd: root, env });
       return JSON.parse(stdout) as Record<string, unknown>;
     },

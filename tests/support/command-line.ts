@@ -94,9 +94,13 @@ export function start(argv: string[], env: Record<string, string>, engine: Engin
 }
 
 export function startProcess(command: string, args: string[], env: Record<string, string>, stdin = ''): Started {
-  const { PATH } = process.env;
+  const { PATH, NODE_COMPILE_CACHE } = process.env;
   // Deno keeps its cache of compiled modules in the home directory.
-  const child = spawn(command, args, { cwd: root, env: { PATH, ...env } as NodeJS.ProcessEnv, stdio: 'pipe' });
+  const child = spawn(command, args, {
+    cwd: root,
+    env: { PATH, NODE_COMPILE_CACHE, ...env } as NodeJS.ProcessEnv,
+    stdio: 'pipe',
+  });
   const said = { stdout: '', stderr: '' };
   const waiting = new Set<() => void>();
   for (const name of ['stdout', 'stderr'] as const) {

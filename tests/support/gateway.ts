@@ -71,10 +71,10 @@ export async function openServed(engine: Engine, options: GatewayOptions = {}): 
     env: { HOST: '127.0.0.1', PORT: '0', HONO_AI_DRAIN_MS: '3000', ...options.env },
   });
   const { command, args } = engines[engine];
-  const { PATH, HOME } = process.env;
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
   const child = spawn(command, [...args, 'cli/main.ts', 'serve'], {
     cwd: root,
-    env: { PATH, HOME, ...env } as NodeJS.ProcessEnv,
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...env } as NodeJS.ProcessEnv,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let said = '';

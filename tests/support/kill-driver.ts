@@ -59,7 +59,7 @@ export interface Opened {
 }
 
 /** A failpoint that is not reached within this time is given up, in milliseconds. */
-const FAILPOINT_MS = 1500;
+const FAILPOINT_MS = 2500;
 /** In which share of kills the gateway dies while it starts, and at each of the failpoints. */
 const STARTING_SHARE = 0.04;
 const FAILPOINT_SHARE = 0.06;

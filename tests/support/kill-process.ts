@@ -35,11 +35,11 @@ export const SCRIPT = 'KILL_GATEWAY_SCRIPT';
 
 export function startGatewayProcess(engine: Engine, env: Record<string, string> = {}): GatewayProcess {
   const { command, args } = engines[engine];
-  const { PATH, HOME } = process.env;
+  const { PATH, HOME, NODE_COMPILE_CACHE } = process.env;
   const script = env[SCRIPT] ?? join(root, 'tests/support/kill-gateway.ts');
   const child = spawn(command, [...args, script], {
     cwd: root,
-    env: { PATH, HOME, ...env } as NodeJS.ProcessEnv,
+    env: { PATH, HOME, NODE_COMPILE_CACHE, ...env } as NodeJS.ProcessEnv,
     stdio: 'pipe',
   });
   let errors = '';

@@ -49,6 +49,8 @@ export function createState(env: Record<string, string> = {}) {
     HONO_AI_WEBHOOK_ALLOW: '127.0.0.1',
     HONO_AI_WEBHOOK_TIMEOUT_MS: '10000',
     HONO_AI_VRAM: vram,
+    // More at the same time would each be slower, and reach the places where they are to be killed later.
+    HONO_AI_JOB_CONCURRENCY: '4',
     ...env,
   };
   return { stateDir, env: full, remove: () => rmSync(folder, { recursive: true, force: true }) };

@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createApp, type App } from '../src/app.ts';
-import { createArbiter } from '../src/arbiter/arbiter.ts';
 import { capabilities, capabilityIds, type CapabilityId } from '../src/capabilities/index.ts';
 import { createCatalog } from '../src/catalog.ts';
 import { ConfigError, type Config, type Origin } from '../src/config.ts';
@@ -10,14 +9,17 @@ import { createGateway, type Gateway } from '../src/gateway.ts';
 import type { Log } from '../src/http/context.ts';
 import type { Hardware } from '../src/hardware.ts';
 import { createGpu } from '../src/hardware/gpu.ts';
+import { createLending, toHoldView } from '../src/hardware/lending.ts';
+import { toGpuEvent, toSwapEvent } from '../src/hardware/tell.ts';
 import { openHub } from '../src/hub.ts';
 import { createOnDemand } from '../src/models/on-demand.ts';
 import { createMoves } from '../src/models/residency/moves.ts';
 import { toPullHandler } from '../src/models/pulls.ts';
 import type { Choice } from '../src/models/views.ts';
-import type { GpuTenant, RuntimeAdapter } from '../src/runtime.ts';
+import type { RuntimeAdapter } from '../src/runtime.ts';
 import { fetchTransport, type Transport } from '../src/upstream.ts';
 import { loadAsset } from './assets.ts';
+import { createCard } from './card.ts';
 import { createClock } from './clock.ts';
 import { openSocketIo } from './hosts/socketio.ts';
 import { createFailpoint } from './failpoint.ts';
@@ -111,22 +113,30 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     ttlMs: config.catalog_ms,
     deadlineMs: config.control_ms,
   });
-  const tenants: Record<string, GpuTenant> = {};
-  for (const runtime of runtimes) if (runtime.gpu) tenants[runtime.name] = runtime.gpu;
   const notify = createNotify();
   const noticeMoves = createMoves((runtime) => void catalog.refreshOf(runtime));
-  const arbiter = createArbiter({
-    tenants,
-    budget: models.budget,
-    isFirm: config.vram !== undefined,
-    isPinned: (runtime, model) => models.residency.policyOf(runtime, model).pinned,
-    queueMs: config.queue_ms,
+  const card = createCard({
+    config,
+    runtimes,
+    hardware,
+    models,
+    store,
     now: clock.now,
-    onResidents: (runtime, residents) => residents.forEach((one) => models.footprints.learn(runtime, one)),
+    log,
     onChange: () => {
       noticeMoves(arbiter.snapshot().held);
-      notify.changed('gpu', () => ({ ...arbiter.snapshot() }));
+      notify.changed('gpu', () => toGpuEvent(arbiter.snapshot()));
     },
+    onSwap: (swap) => hub.publish({ type: 'gpu:swap', data: toSwapEvent(swap) }),
+  });
+  const { arbiter, timings } = card;
+  await card.load();
+  const lending = createLending({
+    arbiter,
+    documents: store.documents,
+    now: clock.now,
+    unload: (signal) => models.residency.unload(undefined, signal),
+    onChange: (lent) => hub.publish({ type: 'gpu:hold', data: { hold: toHoldView(lent, clock.now()) } }),
   });
   const gateway = createGateway({
     catalog,
@@ -135,6 +145,12 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     toPng: tools.toPng,
     own: { 'model.pull': toPullHandler(models.pulls, models.advise) },
     ...(config.pull_on_use ? { onDemand: createOnDemand(models) } : {}),
+    needOf: models.needOf,
+    ...(config.overflow_s === undefined ? {} : { overflowMs: config.overflow_s * 1000 }),
+    outgrew: models.outgrew,
+    onIgnored: (runtime, model) =>
+      log({ level: 'warn', message: 'a runtime goes on with what was given up', runtime, model }),
+    now: clock.now,
     keepOf: models.residency.keepOf,
     use: models.residency.use,
   });
@@ -151,6 +167,8 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     failpoint,
   });
   notify.to(work.hub);
+  // Before anything begins: what was lent before a restart is lent still.
+  await lending.load();
   if (options.work !== false) {
     await work.start();
     hardware.start();
@@ -165,6 +183,8 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     footprints,
     hardware,
     gpu: createGpu({ runtimes, hardware, arbiter, residency }),
+    lending,
+    timings,
     doctor: createDoctor({
       config,
       env: options.env,
@@ -197,6 +217,8 @@ export async function openGateway(options: OpenOptions): Promise<OpenGateway> {
     work,
     async close() {
       await models.close();
+      lending.close();
+      await card.close();
       await work.close();
       clock.close();
       notify.close();

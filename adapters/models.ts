@@ -3,14 +3,16 @@ import type { Arbiter } from '../src/arbiter/arbiter.ts';
 import type { Catalog, Overlay } from '../src/catalog.ts';
 import type { CapabilityId } from '../src/capabilities/index.ts';
 import type { Config } from '../src/config.ts';
+import type { GatewayOptions } from '../src/gateway.ts';
 import { latestCard, type Hardware } from '../src/hardware.ts';
 import type { Log } from '../src/http/context.ts';
 import type { Hub } from '../src/hub.ts';
 import { defaultContext, estimateVram, judge, toTooBig } from '../src/models/fit.ts';
 import { createFootprints, type Footprints } from '../src/models/footprints.ts';
+import { toNeed } from '../src/models/need.ts';
 import { createPulls, type Advise, type Pulls } from '../src/models/pulls.ts';
 import { createResidency, type Residency } from '../src/models/residency.ts';
-import { createRooms } from '../src/models/room.ts';
+import { createRooms, toBudget } from '../src/models/room.ts';
 import { createRouting, type Routing } from '../src/models/routing.ts';
 import type { Choice } from '../src/models/views.ts';
 import type { Puller } from '../src/puller.ts';
@@ -41,17 +43,17 @@ export interface Models {
   advise: Advise;
   residency: Residency;
   overlay: Overlay;
-  /** Bytes of VRAM that models may use, as far as anybody knows. */
-  budget(): number | undefined;
+  /** Bytes of VRAM that models may use beside `others`, which nobody's model holds, as far as anybody knows. */
+  budget(others?: number): number | undefined;
+  /** What a call needs of the card. */
+  needOf: NonNullable<GatewayOptions['needOf']>;
+  /** A call ran out of memory with what it was let in with. */
+  outgrew: Footprints['outgrew'];
   /** Reads what is remembered. */
   load(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Left to the desktop and to what runtimes take beyond their models, in bytes. */
-const HEADROOM = 1024 ** 3;
-/** Of memory that card and processor share: about what Metal lets a program take. */
-const UNIFIED_SHARE = 2 / 3;
 /** How long it may take to find out how large something is that is being got, in milliseconds. */
 const ADVICE_MS = 15_000;
 
@@ -60,7 +62,7 @@ export function createModels(options: ModelsOptions): Models {
   const { documents } = store;
   const warn = (message: string, fields: Record<string, unknown>) => log({ level: 'warn', message, ...fields });
   const routing = createRouting({ documents, aliases: config.aliases, defaults: options.defaults });
-  const footprints = createFootprints(documents, { budget });
+  const footprints = createFootprints(documents, { budget: () => room(0) });
   // Made late: catalog and arbiter ask what is opened here.
   const late = { catalog: options.catalog, arbiter: options.arbiter };
   const pulls = createPulls({
@@ -83,17 +85,16 @@ export function createModels(options: ModelsOptions): Models {
     footprints,
     hasCard: () => hardware.latest() && latestCard(hardware) !== undefined,
     ttlS: config.idle_ttl_s,
+    restoreMs: config.restore_s * 1000,
     now,
     onChanged: () => hub.publish({ type: 'model:changed', data: {} }),
     warn,
+    note: (message, fields) => log({ level: 'info', message, ...fields }),
   });
-  function budget(): number | undefined {
-    if (config.vram !== undefined) return config.vram;
-    const card = latestCard(hardware);
-    if (card?.kind === 'unified') return Math.floor(card.vram.total * UNIFIED_SHARE);
-    // An APU's carve-out is too small to plan with; what runs there runs in system memory.
-    return card && card.vram.total > 2 * HEADROOM ? card.vram.total - HEADROOM : undefined;
-  }
+  /** What others hold, as it was last seen. */
+  let taken = 0;
+  const room = (others: number) =>
+    toBudget(latestCard(hardware), { said: config.vram, headroom: config.vram_headroom, others });
 
   const isPinned = (runtime: string, model: string) => residency.policyOf(runtime, model).pinned;
   const rooms = createRooms(() => late.arbiter().snapshot(), isPinned, residency.version);
@@ -135,7 +136,9 @@ export function createModels(options: ModelsOptions): Models {
     pulls,
     advise,
     residency,
-    budget,
+    budget: (others = taken) => room((taken = others)),
+    needOf: (id, route, input) => toNeed(id, route, input, { footprints, usualContext, budget: () => room(taken) }),
+    outgrew: footprints.outgrew,
     overlay,
     async load() {
       await Promise.all([routing.load(), footprints.load(), residency.read(), hardware.read()]);

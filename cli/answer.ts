@@ -2,6 +2,7 @@
 import type { Invocation } from './command.ts';
 import type { ProgressEvent, StatusEvent } from '../src/event.ts';
 import { readEvents, type AnyEvent } from './events.ts';
+import { toQueued, toSpan } from './progress.ts';
 import { readAnswer, withTarget, type Target } from './target.ts';
 
 export interface Question {
@@ -89,13 +90,9 @@ function isPassing(event: StatusEvent | ProgressEvent): boolean {
 function toStatus(event: StatusEvent | ProgressEvent): string {
   if (event.type === 'progress') return `${event.done} of ${event.total}${event.unit ? ` ${event.unit}` : ''}`;
   const { state, position, eta, message } = event;
-  const details = [
-    position === undefined ? '' : `position ${position}`,
-    eta === undefined ? '' : `about ${Math.ceil(eta)} s`,
-    message ?? '',
-  ];
-  const told = details.filter(Boolean).join(', ');
-  return told ? `${state}: ${told}` : state;
+  const queued = state === 'queued';
+  const standing = queued ? toQueued(position, eta) : `${state}${eta ? `, ~${toSpan(eta)}` : ''}`;
+  return message === undefined ? standing : `${standing}: ${message}`;
 }
 
 /** What really ran, and why it ended where that was not by itself. */

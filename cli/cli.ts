@@ -50,6 +50,10 @@ async function run(argv: string[], io: Io): Promise<number> {
   const second = skipFlags(args, first + 1, globalFlags);
   const verb = args[second];
   if (verb === undefined) {
+    const own = args.filter((_, index) => index !== first);
+    if (found.alone && !own.some((arg) => arg === '--help' || arg === '-h')) {
+      return runLeaf(found.alone, own, io, width);
+    }
     io.stdout.write(groupHelp(found, width));
     return exitCodes.ok;
   }

@@ -63,6 +63,8 @@ export interface Group extends CommandDef<any> {
   path: string;
   summary: string;
   commands: Record<string, Command>;
+  /** What the group's own word does, without a second one; help if absent. */
+  alone?: Command;
 }
 
 export const globalFlags: Record<keyof GlobalFlags | 'help', Flag> = {
@@ -110,13 +112,20 @@ export function defineLeaf(
   return { ...leaf, path, summary, flags: all, ...(details ? { details } : {}), ...(argument ? { argument } : {}) };
 }
 
-export function defineGroup(path: string, summary: string, commands: Record<string, Command>): Group {
+export function defineGroup(path: string, summary: string, commands: Record<string, Command>, alone?: Command): Group {
   return {
     ...defineCommand({ meta: { name: path, description: summary }, subCommands: commands }),
     path,
     summary,
     commands,
+    ...(alone ? { alone } : {}),
   };
+}
+
+/** Every command of what a word names. */
+export function toLeaves(found: Command | Group): Command[] {
+  if ('flags' in found) return [found];
+  return [...(found.alone ? [found.alone] : []), ...Object.values(found.commands)];
 }
 
 export function createInvocation(io: Io, words: string[], flags: Record<string, unknown>): Invocation {

@@ -31,16 +31,20 @@ export function commandHelp(command: Command, width: number): string {
   ].join('\n');
 }
 
-export function groupHelp(group: Group, width: number): string {
-  const rows = Object.values(group.commands).map(({ path, summary }) => [path, summary]);
+export function groupHelp({ path, summary, commands, alone }: Group, width: number): string {
+  const rows = Object.values(commands).map((command) => [command.path, command.summary]);
+  const own = Object.entries(alone?.flags ?? {}).filter(([name]) => !(name in globalFlags));
   return [
-    `${group.summary}.`,
+    `${summary}.`,
     '',
-    `Usage: hono-ai ${group.path} <command>`,
+    ...(alone
+      ? [`Usage: hono-ai ${path} [flags]`, `       hono-ai ${path} <command>`]
+      : [`Usage: hono-ai ${path} <command>`]),
     '',
     ...columns(rows, width),
+    ...(own.length > 0 ? ['', `Flags of hono-ai ${path}`, ...columns(own.map(toRow), width)] : []),
     '',
-    `hono-ai ${group.path} <command> --help tells more.`,
+    `hono-ai ${path} <command> --help tells more.`,
     '',
   ].join('\n');
 }

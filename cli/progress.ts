@@ -25,6 +25,8 @@ interface Standing {
 }
 
 const REDRAW_MS = 100;
+/** As the gateway counts. */
+const MAX_POSITION = 10_000;
 const BAR_CELLS = 20;
 /** Where sizes and speed follow, which shall not be cut off at 80 columns. */
 const SHORT_BAR_CELLS = 10;
@@ -92,8 +94,9 @@ export function createProgressLine({ io, out }: Invocation, ids: string[], unnam
   };
 }
 
-/** `12 of 40 steps, 30 %, about 12 s left`, `queued: position 3`. */
+/** `running: 30 %, 12 of 40 steps, about 12 s left`, `queued 3rd, ~2 min`. */
 function toText({ state, percent, done, total, unit, message, position, eta, rate, label }: Standing): string {
+  if (state === 'queued') return toQueued(position, eta);
   const running = state === 'running';
   const bytes = unit === 'bytes';
   const amount = (value: number) => (bytes ? toSize(value) : String(value));
@@ -107,10 +110,21 @@ function toText({ state, percent, done, total, unit, message, position, eta, rat
     running && bytes && rate ? `${toSize(Math.round(rate))}/s` : '',
     running ? (label ?? '') : '',
     running ? (message ?? '') : '',
-    state === 'queued' && position !== undefined ? `position ${position}` : '',
-    !eta || (!running && state !== 'queued') ? '' : `about ${toSpan(eta)} left`,
+    !eta || !running ? '' : `about ${toSpan(eta)} left`,
   ].filter((detail) => detail !== '' && detail !== state);
   return details.length > 0 ? `${state}: ${details.join(', ')}` : state;
+}
+
+/** `queued 3rd, ~2 min`: its place, and when it will be done, as far as either is known. */
+export function toQueued(position?: number, eta?: number): string {
+  return ['queued', position === undefined ? '' : ` ${toOrdinal(position)}`, eta ? `, ~${toSpan(eta)}` : ''].join('');
+}
+
+/** `1st`, `22nd`, `113th`; of those so far back that nobody counts: `after 10000 others`. */
+export function toOrdinal(position: number): string {
+  if (position > MAX_POSITION) return `after ${MAX_POSITION} others`;
+  const teen = Math.floor(position / 10) % 10 === 1;
+  return `${position}${(teen ? undefined : ['th', 'st', 'nd', 'rd'][position % 10]) ?? 'th'}`;
 }
 
 function toBar({ state, percent, unit }: Standing): string {

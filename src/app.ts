@@ -13,6 +13,7 @@ import { serveArtifacts } from './routes/artifacts.ts';
 import { serveDocs } from './routes/docs.ts';
 import { serveDoctor } from './routes/doctor.ts';
 import { serveEvents } from './routes/events.ts';
+import { serveGpu } from './routes/gpu.ts';
 import { serveHardware } from './routes/hardware.ts';
 import { serveJobs } from './routes/jobs.ts';
 import { serveModelSearch } from './routes/model-search.ts';
@@ -46,6 +47,7 @@ export function createApp(options: AppOptions): App {
   serveWorkflows(app);
   serveSystem(app);
   serveHardware(app);
+  serveGpu(app);
   serveDoctor(app);
   serveDocs(app, options);
   app.notFound((c) => respondError(c, unknownRoute(app, c)));

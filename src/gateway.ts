@@ -1,5 +1,6 @@
 // The one place where catalog, arbiter, runtimes and runs meet.
-import type { Arbiter, Lease } from './arbiter/arbiter.ts';
+import type { Arbiter } from './arbiter/arbiter.ts';
+import type { Class } from './arbiter/policy.ts';
 import {
   capabilities,
   type CapabilityId,
@@ -9,7 +10,7 @@ import {
   type Result,
 } from './capabilities/index.ts';
 import type { Catalog, Route } from './catalog.ts';
-import { standIn, toPassed, toReason, toWarning } from './catalog/fallback.ts';
+import { standIn, toOverflow, toOverflowed, toPassed, toReason, toWarning, WaitTooLong } from './catalog/fallback.ts';
 import { GatewayError, toGatewayError } from './error.ts';
 import type { ProgressEvent, RunEvent, StatusEvent, WarningEvent } from './event.ts';
 import { handle } from './handle.ts';
@@ -17,11 +18,16 @@ import type { MediaTools } from './media.ts';
 import type { OnDemand, OwnHandlers } from './own.ts';
 import { startRun, type Run, type RunContext, type Target } from './run.ts';
 import type { Call, InputFile, RelayReply, RelayRequest } from './runtime.ts';
+import { untilHeeded } from './timers.ts';
+import { createTurns, type Need, type Turn } from './turn.ts';
 
 export interface RunOptions {
   /** The caller left, or gave up. */
   signal: AbortSignal;
   requestId: string;
+  /** Whose share of the card it is, and who waits for it; default nobody's, and somebody at the screen. */
+  caller?: string;
+  class?: Class;
   /** The files of whoever asks, by what the input calls them; without it there are none. */
   file?: (reference: string) => Promise<InputFile>;
 }
@@ -37,6 +43,8 @@ export interface Relayed extends Target {
 export interface Gateway {
   readonly catalog: Catalog;
   readonly arbiter: Arbiter;
+  /** What a call needs of the card. */
+  readonly needOf: NonNullable<GatewayOptions['needOf']>;
   run<Id extends CapabilityId>(id: Id, input: Input<Id>, options: RunOptions): Run<Chunk<Id>, Output<Id>>;
   /**
    * Sends a request on in its own dialect, where the model's runtime speaks it; undefined where it does not.
@@ -70,6 +78,18 @@ export interface GatewayOptions {
   own?: OwnHandlers;
   /** Gets models that are named and not here; they are not got if absent. */
   onDemand?: OnDemand;
+  /** What a call needs of the card; what the tenant says if absent. `work` tells apart what takes differently long. */
+  needOf?: (id: CapabilityId, route: Route, input: unknown) => Need;
+  /** How long the wait for the card may be before a listed model that is not on it answers, in milliseconds; for ever if absent. */
+  overflowMs?: number;
+  /** A model did not fit, though it was let in with that many bytes. */
+  outgrew?: (runtime: string, model: string, extent: number | undefined, footprint: number) => void;
+  /** A runtime did not end what it was told to end: it was left behind, and the card is another's. */
+  onIgnored?: (runtime: string, model: string) => void;
+  /** How long it has for that, in milliseconds. */
+  heedMs?: number;
+  /** The arbiter's clock, so that who asks it again keeps the place in the line. */
+  now?: () => number;
   /** How long a model shall stay in memory after a call: see `Call.keep`. */
   keepOf?: (runtime: string, model: string) => number | undefined;
   /** A call begins to use a model; what it returns is called when that has ended. */
@@ -77,14 +97,21 @@ export interface GatewayOptions {
 }
 
 /** What a call knows of the request that it serves. */
-type Asked = Pick<Call, 'requestId' | 'file'>;
+type Asked = Pick<Call, 'requestId' | 'file'> & Pick<RunOptions, 'caller' | 'class'>;
+
+const HEED_MS = 10_000;
 
 export function createGateway(options: GatewayOptions): Gateway {
   const { catalog, arbiter, maxRuns, toPng, onDemand } = options;
   const { own = {}, keepOf = () => undefined, use = () => () => {} } = options;
+  const { needOf: given = toNeed, overflowMs, outgrew, onIgnored = () => {}, heedMs = HEED_MS, now } = options;
+  const turns = createTurns({ arbiter, heedMs, now, onIgnored, outgrew });
   let active = 0;
   let draining = false;
   let onIdle = () => {};
+
+  // What takes how long is told apart by what is asked, where nobody knows better.
+  const needOf: Gateway['needOf'] = (id, route, input) => ({ work: id, ...given(id, route, input) });
 
   function admit(): void {
     if (draining) throw new GatewayError('draining', 'The gateway is shutting down.', { retryAfter: 5 });
@@ -101,14 +128,14 @@ export function createGateway(options: GatewayOptions): Gateway {
     if (--active === 0) onIdle();
   }
 
-  function run<Id extends CapabilityId>(id: Id, input: Input<Id>, { signal, requestId, file = noFiles }: RunOptions) {
+  function run<Id extends CapabilityId>(id: Id, input: Input<Id>, { signal, file = noFiles, ...who }: RunOptions) {
     const isOwn = capabilities[id].own !== undefined;
     if (!isOwn) admit();
     else if (draining) throw new GatewayError('draining', 'The gateway is shutting down.', { retryAfter: 5 });
     return startRun<Chunk<Id>, Result<Id>>({
-      id: requestId,
+      id: who.requestId,
       signal,
-      source: (context) => execute(id, input, context, { requestId, file }),
+      source: (context) => execute(id, input, context, { ...who, file }),
       ...(isOwn ? {} : { onEnd: leave }),
     }) as Run<Chunk<Id>, Output<Id>>;
   }
@@ -125,7 +152,8 @@ export function createGateway(options: GatewayOptions): Gateway {
       if (!mine) throw new GatewayError('not_supported', `This gateway does not offer ${id}.`);
       return yield* mine(input, { ...context, requestId: asked.requestId });
     }
-    const routes = yield* findRoutes(id, input, context.signal);
+    let routes = yield* findRoutes(id, input, context.signal);
+    const since = now?.();
     // What should have answered and did not, each with why.
     const passed = [...(routes[0]!.passed ?? [])];
     if (passed.length > 0) yield { type: 'warning', warning: toWarning(`${passed.join('; ')}.`, routes[0]!) };
@@ -133,7 +161,9 @@ export function createGateway(options: GatewayOptions): Gateway {
       const route = routes[index]!;
       let begun = false;
       try {
-        for await (const event of onRoute(id, input, { ...route, reason: toReason(route, passed) }, context, asked)) {
+        const chosen = { ...route, reason: toReason(route, passed) };
+        const limitMs = toOverflow(routes, index) === undefined ? undefined : overflowMs;
+        for await (const event of onRoute(id, input, chosen, { ...context, since, limitMs }, asked)) {
           begun ||= event.type === 'chunk' || event.type === 'result';
           yield event;
         }
@@ -143,9 +173,12 @@ export function createGateway(options: GatewayOptions): Gateway {
         if (error.code === 'upstream_unavailable') catalog.markDown(route.runtime, error);
         const next = begun || context.signal.aborted ? undefined : standIn(routes, index, error);
         if (next === undefined) throw error;
+        const instead = routes[next]!;
         passed.push(toPassed(route, error));
-        yield { type: 'warning', warning: toWarning(error.message, routes[next]!) };
-        index = next;
+        yield { type: 'warning', warning: toWarning(error.message, instead) };
+        // Where that one cannot, it is waited for after all.
+        if (error instanceof WaitTooLong) routes = toOverflowed(routes, index, next);
+        index = routes.indexOf(instead);
       }
     }
   }
@@ -186,30 +219,29 @@ export function createGateway(options: GatewayOptions): Gateway {
     id: Id,
     input: Input<Id>,
     route: Route,
-    { signal, setTarget }: RunContext,
-    asked: Asked,
+    { signal, setTarget, addCost, since, limitMs }: RunContext & Pick<Turn, 'since' | 'limitMs'>,
+    { caller, class: of, ...asked }: Asked,
   ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
-    setTarget({ model: route.model.id, runtime: route.runtime.name, reason: route.reason });
-    const lease = yield* takeLease(route, signal);
-    const unuse = use(route.runtime.name, route.model.id);
-    try {
-      const keep = keepOf(route.runtime.name, route.model.id);
-      const call: Call = { model: route.model, signal, ...asked, ...(keep === undefined ? {} : { keep }) };
-      yield* handle(id, input, route, call, toPng);
-    } finally {
-      // The handler's iteration has ended, so the runtime is done with it: readers may still be reading.
-      lease?.release();
-      unuse();
+    const { runtime, model } = route;
+    setTarget({ model: model.id, runtime: runtime.name, reason: route.reason });
+    async function* work(until: AbortSignal): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
+      const unuse = use(runtime.name, model.id);
+      try {
+        const keep = keepOf(runtime.name, model.id);
+        const call: Call = { model, signal: until, ...asked, ...(keep === undefined ? {} : { keep }) };
+        yield* handle(id, input, route, call, toPng);
+      } finally {
+        // The handler's iteration has ended, so the runtime is done with it: readers may still be reading.
+        unuse();
+      }
     }
-  }
-
-  async function* takeLease(
-    { runtime, model }: Route,
-    signal: AbortSignal,
-  ): AsyncGenerator<StatusEvent, Lease | undefined> {
-    if (!runtime.gpu) return undefined;
-    const footprint = runtime.gpu.footprint(model);
-    return yield* arbiter.acquire({ runtime: runtime.name, model: model.id, footprint, tenant: runtime.gpu, signal });
+    if (!runtime.gpu) {
+      const onLeft = () => onIgnored(runtime.name, model.id);
+      return yield* untilHeeded(work(signal), signal, { ms: heedMs, onLeft });
+    }
+    const who = { ...(caller === undefined ? {} : { caller }), ...(of === undefined ? {} : { class: of }) };
+    const need = needOf(id, route, input);
+    yield* turns.take({ route, need, ...who, since, limitMs, signal, addCost }, work);
   }
 
   async function relay(
@@ -272,6 +304,7 @@ export function createGateway(options: GatewayOptions): Gateway {
   return {
     catalog,
     arbiter,
+    needOf,
     run,
     relay,
     check: async (id, input) => own[id]?.check?.(input),
@@ -289,6 +322,10 @@ export function createGateway(options: GatewayOptions): Gateway {
       clearTimeout(timer);
     },
   };
+}
+
+function toNeed(_id: CapabilityId, { runtime, model }: Route): Need {
+  return { footprint: runtime.gpu!.footprint(model) };
 }
 
 function isUnknown(thrown: unknown): boolean {

@@ -59,6 +59,8 @@ export interface Hardware {
   latest(): Reading | undefined;
   /** Of the chosen card, oldest first; empty until `start` or somebody asks. */
   history(): Sample[];
+  /** Called with each sample that is added to the history. */
+  onSample?(listener: (sample: Sample) => void): void;
   /** Reads regularly from now on. */
   start(): void;
   close(): void;
@@ -98,19 +100,76 @@ export const ownerView = z.object({
 });
 export type Owner = z.output<typeof ownerView>;
 
+const place = z.object({ runtime: z.string(), model: z.string() });
+
+export const holdView = z.object({
+  since: z.string(),
+  until: z.string(),
+  left_s: z.int(),
+  reason: z.string().nullable(),
+});
+export type HoldView = z.output<typeof holdView>;
+
+export const waitView = place.extend({
+  position: z.int().describe('From 1.'),
+  class: z.enum(['interactive', 'normal', 'background']),
+  caller: z.string().nullable().describe('Only the owner of the gateway sees others than himself.'),
+  waited_s: z.number(),
+  eta_s: z.number().nullable().describe('Seconds until it is done.'),
+  why: z.string().nullable(),
+});
+export type WaitView = z.output<typeof waitView>;
+
+export const swapView = place.extend({
+  at: z.string().describe('ISO 8601: when making room began.'),
+  caller: z.string().nullable().describe('For whom; only the owner of the gateway sees others than himself.'),
+  evicted: z.array(place),
+  because: z.string(),
+  took_s: z.number().describe('Making room; loading comes after it.'),
+  failure: z.string().nullable(),
+});
+export type SwapView = z.output<typeof swapView>;
+
+export const timelineView = z.object({
+  at: z.array(z.string()).describe('ISO 8601, one for each row; oldest first.'),
+  owners: z.array(place),
+  rows: z
+    .array(z.array(bytes))
+    .describe('For each time the bytes of each owner, in their order, as the gateway booked them.'),
+  others: z.array(bytes).describe('For each time what is in use beyond that.'),
+  swaps: z.array(swapView).describe('Of the same time, oldest first.'),
+});
+export type Timeline = z.output<typeof timelineView>;
+
+export const etaErrorView = z.object({
+  waits: z.int().describe('That the figures are of.'),
+  mean_s: z.number().describe('Above 0: it took longer than was told.'),
+  mean_abs_s: z.number().describe('Mean of the distance, whichever way.'),
+  p90_abs_s: z.number().describe('Nine of ten waits were closer than that.'),
+});
+
 export const gpuView = z.object({
   card: cardView.nullable().describe('The one that models run on.'),
   cards: z.array(cardView),
   budget: bytes.nullable().describe('Bytes of VRAM that models may use.'),
   owners: z.array(ownerView),
   others: bytes.describe('Bytes of VRAM taken by programs that are no runtime of this gateway.'),
+  others_counted: bytes.describe(
+    'What was seen of that when a model last came to the card: beyond the headroom, the budget is less by it.',
+  ),
   free: bytes.nullable(),
-  waiting: z.array(z.object({ runtime: z.string(), model: z.string() })),
+  hold: holdView.nullable().describe('The card is lent to a person, and nothing begins on it.'),
+  waiting: z.array(waitView),
+  swaps: z.array(swapView).describe('The last few, newest first.'),
+  eta_error: etaErrorView.nullable().describe('How far off the told waiting times were; null where none was told yet.'),
   warnings: z
     .array(z.string())
     .describe('Models that run on the processor, memory that spilled, each with its remedy.'),
   why: z.string().nullable(),
   history: z.array(sampleView),
+  timeline: timelineView
+    .nullable()
+    .describe('Who held how much at the times of `history`; null where that is left out.'),
 });
 export type GpuView = z.output<typeof gpuView>;
 

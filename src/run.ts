@@ -1,4 +1,5 @@
 // One started call of one capability: it works on whether or not anybody reads, and whoever reads can start anywhere.
+import type { Cost } from './arbiter/leases.ts';
 import { GatewayError, toGatewayError } from './error.ts';
 import type { RunEvent } from './event.ts';
 
@@ -14,6 +15,11 @@ export interface Run<Chunk, Output> {
   readonly id: string;
   readonly target: Target | undefined;
   readonly warnings: readonly string[];
+  /** What it has cost so far, of all its turns at the card; undefined where it had none. */
+  readonly cost: Cost | undefined;
+  /** Seconds until it is done, as it was last told and less what has passed since; undefined once something came out. */
+  readonly eta: number | undefined;
+  readonly ended: boolean;
   /** Every event from number `from` (0 is the first) to the end. Throws the run's GatewayError where it failed. */
   events(from?: number): AsyncIterable<RunEvent<Chunk, Output>>;
   /** Resolves with the first chunk or the result, rejects when the run fails before either. */
@@ -28,6 +34,8 @@ export interface Run<Chunk, Output> {
 export interface RunContext {
   signal: AbortSignal;
   setTarget(target: Target): void;
+  /** It has a turn at the card; `read` tells what that has cost so far. */
+  addCost(read: () => Cost): void;
 }
 
 /** A result, with what ran and what could not be honoured. */
@@ -49,6 +57,8 @@ export function startRun<Chunk, Result>(options: {
   const events: RunEvent<Chunk, Output>[] = [];
   const warnings: string[] = [];
   const readers = new Set<() => void>();
+  const costs: (() => Cost)[] = [];
+  let eta: { seconds: number; at: number } | undefined;
   let target: Target | undefined;
   let ended = false;
   let failure: GatewayError | undefined;
@@ -68,7 +78,11 @@ export function startRun<Chunk, Result>(options: {
   async function work(): Promise<Output> {
     let output: Output | undefined;
     try {
-      const context: RunContext = { signal: abort.signal, setTarget: (to) => (target = to) };
+      const context: RunContext = {
+        signal: abort.signal,
+        setTarget: (to) => (target = to),
+        addCost: (read) => costs.push(read),
+      };
       for await (const event of source(context)) {
         if (event.type === 'result') {
           const { model, runtime } = target!;
@@ -81,7 +95,11 @@ export function startRun<Chunk, Result>(options: {
           }
           events.push(event);
         }
-        if (event.type === 'chunk' || event.type === 'result') started.resolve();
+        if (event.type === 'status' && event.eta !== undefined) eta = { seconds: event.eta, at: performance.now() };
+        if (event.type === 'chunk' || event.type === 'result') {
+          eta = undefined;
+          started.resolve();
+        }
         if (events.length > MAX_EVENTS)
           throw new GatewayError('upstream_invalid', 'The runtime does not stop.', { retry: false });
         wake();
@@ -115,6 +133,15 @@ export function startRun<Chunk, Result>(options: {
       return target;
     },
     warnings,
+    get cost() {
+      return costs.length === 0 ? undefined : addUp(costs);
+    },
+    get eta() {
+      return eta && !ended ? Math.max(0, Math.ceil(eta.seconds - (performance.now() - eta.at) / 1000)) : undefined;
+    },
+    get ended() {
+      return ended;
+    },
     started: started.promise,
     result,
     cancel,
@@ -134,5 +161,16 @@ export function startRun<Chunk, Result>(options: {
         readers.delete(reader);
       }
     },
+  };
+}
+
+function addUp(costs: readonly (() => Cost)[]): Cost {
+  const all = costs.map((read) => read());
+  const sum = (of: (cost: Cost) => number) => all.reduce((so, cost) => so + of(cost), 0);
+  return {
+    queueMs: sum(({ queueMs }) => queueMs),
+    swapMs: sum(({ swapMs }) => swapMs),
+    runMs: sum(({ runMs }) => runMs),
+    evicted: all.flatMap(({ evicted }) => evicted),
   };
 }

@@ -42,6 +42,21 @@ export interface Model extends Partial<Record<Ability, boolean>> {
   vram?: number;
   /** Bytes of the attention's cache for each token of context, at 16 bits a value. */
   kvPerToken?: number;
+  /** What it makes where a request does not say, by capability. */
+  usual?: Partial<Record<CapabilityId, Usual>>;
+}
+
+/** How large something is, and how long it is worked on. */
+export interface Usual {
+  /** In pixels. */
+  width?: number;
+  height?: number;
+  frames?: number;
+  fps?: number;
+  seconds?: number;
+  steps?: number;
+  /** How many of several it makes at once, at most; all if absent. */
+  batch?: number;
 }
 
 /** What a handler gets beside the input. */
@@ -123,6 +138,8 @@ export interface Resident {
   model: string;
   /** Bytes of VRAM; 0 where it is all in main memory. */
   vram: number;
+  /** The most that it held while it worked, where that was more. */
+  peak?: number;
   /** Bytes in main memory: what did not fit on the card, or all of it. */
   ram?: number;
   /** Tokens that it was loaded for. */
@@ -151,6 +168,8 @@ export interface ModelMemory {
 export interface GpuTenant extends ModelMemory {
   /** Estimated or measured bytes of VRAM that running this model takes. */
   footprint(model: Model): number;
+  /** How many requests it works on at the same time, of one model and in all; as many as come if absent. The rest waits for the card in the gateway's order. */
+  slots?: { model?: number; runtime?: number };
   evict(model: string, signal: AbortSignal): Promise<void>;
 }
 

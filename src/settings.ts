@@ -1,33 +1,22 @@
 // Every setting: its name in the environment and in the file, its default and its meaning.
 import { z } from 'zod';
+import { cardSettings } from './settings/card.ts';
+import {
+  bytes,
+  count,
+  duration,
+  flag,
+  list,
+  milliseconds,
+  optional,
+  pairs,
+  secret,
+  setting,
+  url,
+  type Setting,
+} from './settings/fields.ts';
 
-/** `12GB`, `512 MB` or a number of bytes. */
-const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
-  const match = /^\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])i?b?|b)?\s*$/i.exec(String(value));
-  if (!match) {
-    context.addIssue({ code: 'custom', message: 'a size such as 512MB or 12GB' });
-    return z.NEVER;
-  }
-  const power = match[2] ? 'kmgt'.indexOf(match[2].toLowerCase()) + 1 : 0;
-  return Math.round(Number(match[1]) * 1024 ** power);
-});
-const milliseconds = z.coerce.number().int().min(1).max(86_400_000);
-const duration = z.coerce.number().int().min(1).max(31_622_400_000);
-const count = z.coerce.number().int().min(1).max(100_000_000);
-const flag = z.union([
-  z.boolean(),
-  z.enum(['true', 'false', '1', '0', 'yes', 'no']).transform((word) => ['true', '1', 'yes'].includes(word)),
-]);
-const list = z.union([
-  z.array(z.string()),
-  z.string().transform((line) =>
-    line
-      .split(',')
-      .map((item) => item.trim())
-      .filter(Boolean),
-  ),
-]);
-const url = z.url({ protocol: /^https?$/, error: 'an http:// or https:// address' });
+export type { Setting } from './settings/fields.ts';
 
 export const runtimeEntry = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/i),
@@ -39,31 +28,10 @@ export const runtimeEntry = z.strictObject({
   /** A fixed model list, for servers that have none. */
   models: z.array(z.string()).optional(),
   priority: z.number().int().optional(),
+  /** How many requests for one model it works on at the same time; the rest waits in the gateway's order. */
+  slots: z.number().int().min(1).max(1000).optional(),
 });
 export type RuntimeEntry = z.output<typeof runtimeEntry>;
-
-export interface Setting<T extends z.ZodType> {
-  env: string;
-  schema: T;
-  /** As it would be written in the environment; absent where the setting is off unless set. */
-  default?: z.input<T>;
-  about: string;
-  secret?: boolean;
-}
-
-const setting = <T extends z.ZodType>(env: string, schema: T, fallback: z.input<T>, about: string) => ({
-  env,
-  schema,
-  default: fallback,
-  about,
-});
-const optional = <T extends z.ZodType>(env: string, schema: T, about: string): Setting<T> => ({ env, schema, about });
-const secret = <T extends z.ZodType>(env: string, schema: T, about: string): Setting<T> => ({
-  env,
-  schema,
-  about,
-  secret: true,
-});
 
 /** Name in the file → setting. The order is the order of `.env.example`. */
 export const settings = {
@@ -139,16 +107,7 @@ export const settings = {
   acestep_url: optional('HONO_AI_ACESTEP_URL', url, 'Where an ACE-Step 1.5 API server is.'),
   acestep_key: secret('HONO_AI_ACESTEP_KEY', z.string(), 'Its key.'),
   a1111_url: optional('HONO_AI_A1111_URL', url, 'Where AUTOMATIC1111, Forge or SD.Next is, started with --api.'),
-  gpu: optional(
-    'HONO_AI_GPU',
-    z.string().min(1).max(200),
-    'The card that models run on: its number, PCI address or a part of its name; the one with most memory if unset.',
-  ),
-  vram: optional(
-    'HONO_AI_VRAM',
-    bytes,
-    'Memory of the card that models may use, e.g. 11GB; what is larger is refused. Unset: what the card has less 1 GB, and what is larger has it to itself; one model at a time where nothing tells.',
-  ),
+  ...cardSettings,
   max_body: setting('HONO_AI_MAX_BODY', bytes, '32MB', 'Largest request body.'),
   max_reply: setting('HONO_AI_MAX_REPLY', bytes, '64MB', 'Largest answer of a runtime that is held in memory.'),
   max_backlog: setting(
@@ -194,8 +153,8 @@ export const settings = {
   job_concurrency: setting(
     'HONO_AI_JOB_CONCURRENCY',
     z.coerce.number().int().min(0).max(1000),
-    4,
-    'Jobs that this gateway works on at the same time; 0 takes jobs but runs none.',
+    16,
+    'Jobs that this gateway works on at the same time, those that wait for the card included; 0 takes jobs but runs none.',
   ),
   job_attempts: setting('HONO_AI_JOB_ATTEMPTS', count, 3, 'How often a job may be started before it counts as failed.'),
   job_queue_ms: setting('HONO_AI_JOB_QUEUE_MS', duration, 86_400_000, 'How long a job may wait for its first start.'),
@@ -282,13 +241,7 @@ export const settings = {
   ),
   model_dirs: setting(
     'HONO_AI_MODEL_DIRS',
-    z.union([
-      z.record(z.string(), z.string()),
-      list
-        .transform((entries) => entries.map((entry) => /^([a-z0-9][a-z0-9._-]*):(.+)$/i.exec(entry)?.slice(1)))
-        .refine((pairs) => pairs.every(Boolean), 'name:/folder,name:/folder')
-        .transform((pairs) => Object.fromEntries(pairs as [string, string][])),
-    ]),
+    pairs('name:/folder,name:/folder'),
     '',
     'Folders where runtimes keep their models, for pulls, by the runtime’s name, or whisper or kokoro: comfyui:/folder,whisper:/folder.',
   ),

@@ -27,3 +27,45 @@ export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Pr
     signal.removeEventListener('abort', onAbort);
   }
 }
+
+/** What `work` gives. Once the signal has aborted it has `ms` to end; then it is left behind, and the signal's reason thrown. */
+export async function* untilHeeded<T>(
+  work: AsyncIterable<T>,
+  signal: AbortSignal,
+  { ms, onLeft }: { ms: number; onLeft?: () => void },
+): AsyncGenerator<T, void> {
+  const iterator = work[Symbol.asyncIterator]();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let left = false;
+  let ended = false;
+  // One promise for each step: a race against one that stays pending would keep every step in memory.
+  let giveUp = () => {};
+  const onAbort = () => {
+    timer = setTimeout(() => {
+      left = true;
+      giveUp();
+    }, ms);
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    for (;;) {
+      if (left) throw signal.reason;
+      const step = Promise.withResolvers<IteratorResult<T>>();
+      giveUp = () => step.reject(signal.reason);
+      iterator.next().then(step.resolve, step.reject);
+      const { done, value } = await step.promise.catch((error: unknown) => {
+        ended = !left;
+        throw error;
+      });
+      if (done) return void (ended = true);
+      yield value;
+    }
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
+    const leaving = ended ? undefined : Promise.resolve(iterator.return?.()).catch(() => {});
+    if (left) onLeft?.();
+    else if (leaving) await within(ms, leaving);
+  }
+}

@@ -87,6 +87,10 @@ describe('configuration', () => {
     ],
     ['a list for a file', { file: file([1]) }, 'map of settings'],
     ['a placeholder key', { env: { HONO_AI_API_KEY: 'changeme-changeme' } }, 'HONO_AI_API_KEY'],
+    ['a share without a number', { env: { HONO_AI_SHARES: 'owner' } }, 'such as owner:2,guest:0.5'],
+    ['a share of nothing', { file: file({ shares: { owner: 0 } }) }, 'such as owner:2,guest:0.5'],
+    ['a command without a runtime', { env: { HONO_AI_RESTART: 'ollama' } }, 'name:command'],
+    ['quiet hours that last no time', { env: { HONO_AI_QUIET_HOURS: '07:00-07:00' } }, 'such as 23:00-07:00'],
     ['a short key', { env: { HONO_AI_API_KEY: 'short' } }, '16 characters'],
   ])('refuses %s', (_, sources, message) => {
     expect(() => resolveConfig({ env: {}, ...sources })).toThrow(message);

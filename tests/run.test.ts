@@ -104,3 +104,38 @@ describe('run', () => {
     });
   });
 });
+
+it('a run adds up what its turns at the card cost, as it is when it is asked', async () => {
+  const place = { runtime: 'r', model: 'x' };
+  const go = Promise.withResolvers<void>();
+  let runMs = 5;
+  const run = start(async function* ({ addCost }) {
+    addCost(() => ({ queueMs: 1, swapMs: 2, runMs, evicted: [place] }));
+    await go.promise;
+    addCost(() => ({ queueMs: 10, swapMs: 20, runMs: 30, evicted: [] }));
+    yield { type: 'result', result: { text: 'x' } };
+  });
+  expect(start(three).cost).toBeUndefined();
+  expect([run.cost, run.ended]).toEqual([{ queueMs: 1, swapMs: 2, runMs: 5, evicted: [place] }, false]);
+  runMs = 6;
+  go.resolve();
+  await run.result;
+  expect([run.cost, run.ended]).toEqual([{ queueMs: 11, swapMs: 22, runMs: 36, evicted: [place] }, true]);
+});
+
+it('a run that waits knows when it will be done, until something comes out', async () => {
+  const go = Promise.withResolvers<void>();
+  const run = start(async function* () {
+    yield { type: 'status', state: 'queued', eta: 90 };
+    yield { type: 'status', state: 'queued', eta: 60 };
+    yield { type: 'status', state: 'loading' };
+    await go.promise;
+    yield { type: 'chunk', chunk: 'x' };
+    yield { type: 'result', result: { text: 'x' } };
+  });
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(run.eta).toBe(60);
+  go.resolve();
+  await run.started;
+  expect(run.eta).toBeUndefined();
+});

@@ -4,6 +4,7 @@ import { checkCard } from './card.ts';
 import type { Check, Draft, DoctorOptions } from './check.ts';
 import { checkDisk } from './disk.ts';
 import { checkGateway } from './gateway.ts';
+import { checkHouse } from './house.ts';
 import { checkNetwork } from './network.ts';
 import { checkRuntimes } from './runtimes.ts';
 import { checkSoftware } from './software.ts';
@@ -14,6 +15,7 @@ const CHECKS: Record<string, Check> = {
   gateway: checkGateway,
   runtimes: checkRuntimes,
   card: checkCard,
+  house: checkHouse,
   disk: checkDisk,
   network: checkNetwork,
   software: checkSoftware,

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { errorTable, toGatewayError, type ErrorCode } from '../../src/error.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
+import { withoutSecrets } from '../house/command.ts';
 import { findProgram, isOlder, type Check, type Draft, type DoctorOptions } from './check.ts';
 
 /** Older ones lack what the gateway relies on. */
@@ -11,7 +12,6 @@ const OLDEST: Record<string, [version: string, why: string]> = {
 };
 /** Milliseconds that a service gets to come up. */
 const START_MS = 4000;
-const SECRET = /^HONO_AI_|KEY|TOKEN|SECRET|PASS/i;
 
 export const checkRuntimes: Check = async (options, signal) => {
   const findings = await Promise.all(options.runtimes.map((runtime) => checkOne(runtime, options, signal)));
@@ -70,7 +70,7 @@ async function absent({ name, health }: RuntimeAdapter, options: DoctorOptions, 
 
 /** It goes on when this process ends, and learns none of its secrets. */
 async function start(program: string, all: DoctorOptions['env'], health: RuntimeAdapter['health']): Promise<void> {
-  const env = Object.fromEntries(Object.entries(all).filter(([name]) => !SECRET.test(name)));
+  const env = withoutSecrets(all) as NodeJS.ProcessEnv;
   const child = spawn(program, ['serve'], { detached: true, stdio: 'ignore', env });
   child.on('error', () => {});
   child.unref();

@@ -55,6 +55,7 @@ export function openHardware(options: HardwareOptions = {}): Hardware {
   let under: Promise<Reading> | undefined;
   let samples: { ms: number; sample: Sample }[] = [];
   let sampled: string | undefined;
+  const listeners: ((sample: Sample) => void)[] = [];
   let timer: ReturnType<typeof setInterval> | undefined;
 
   async function take(): Promise<Reading> {
@@ -92,7 +93,9 @@ export function openHardware(options: HardwareOptions = {}): Hardware {
     sampled = chosen.id;
     const last = samples.at(-1);
     if (last && at - last.ms < APART_MS) return;
-    samples = [...samples.filter(({ ms }) => at - ms < HISTORY_MS), { ms: at, sample: toSample(at, chosen) }];
+    const sample = toSample(at, chosen);
+    samples = [...samples.filter(({ ms }) => at - ms < HISTORY_MS), { ms: at, sample }];
+    for (const listener of listeners) listener(sample);
   }
 
   function read(maxAgeMs = 1000): Promise<Reading> {
@@ -104,6 +107,7 @@ export function openHardware(options: HardwareOptions = {}): Hardware {
     read,
     latest: () => latest,
     history: () => samples.map(({ sample }) => sample),
+    onSample: (listener) => void listeners.push(listener),
     start() {
       timer ??= setInterval(() => void read(), EVERY_MS);
       timer.unref();

@@ -76,7 +76,7 @@ async function toEntries(config: Config): Promise<RuntimeEntry[]> {
 
 function createRuntime(entry: RuntimeEntry, parts: Parts): RuntimeAdapter {
   const { config, transport, tools, downloads, hardware, stateDir } = parts;
-  const { name, kind, url, models, priority } = entry;
+  const { name, kind, url, models, priority, slots } = entry;
   const key = entry.api_key_env === undefined ? entry.api_key : process.env[entry.api_key_env];
   if (entry.api_key_env !== undefined && !key) {
     throw new ConfigError(`runtimes: ${name}: the environment variable ${entry.api_key_env} is not set`);
@@ -87,6 +87,7 @@ function createRuntime(entry: RuntimeEntry, parts: Parts): RuntimeAdapter {
     limits: toLimits(config),
     ...(priority === undefined ? {} : { priority }),
   };
+  const turns = slots === undefined ? {} : { slots };
   const modelsDir = Object.hasOwn(config.model_dirs, name) ? config.model_dirs[name] : undefined;
   if (kind === 'ollama') {
     const pulls = {
@@ -100,10 +101,11 @@ function createRuntime(entry: RuntimeEntry, parts: Parts): RuntimeAdapter {
     const headers = key ? { headers: { authorization: `Bearer ${key}` } } : {};
     // Of another machine nothing is known here.
     const hasCard = isLoopback(new URL(url!).hostname) ? { hasCard: () => toHasCard(hardware) } : {};
-    return createOllama({ ...common, ...headers, ...hasCard, baseUrl: url!, pulls });
+    return createOllama({ ...common, ...turns, ...headers, ...hasCard, baseUrl: url!, pulls });
   }
   const media = {
     ...common,
+    ...turns,
     baseUrl: url!,
     tools,
     downloads,
@@ -116,6 +118,9 @@ function createRuntime(entry: RuntimeEntry, parts: Parts): RuntimeAdapter {
   }
   if (kind === 'acestep') return createAceStep(media);
   if (kind === 'a1111') return createA1111(media);
+  // What is not on the card waits for nobody.
+  if (slots !== undefined)
+    throw new ConfigError(`runtimes: ${name}: slots are for runtimes on the card, ${kind} is none`);
   return createOpenAI({
     ...common,
     baseUrl: url ?? XAI_URL,

@@ -1,5 +1,5 @@
 // The tree of commands. What is not a capability is loaded only when it is called.
-import type { Command, Group } from '../command.ts';
+import { toLeaves, type Command, type Group } from '../command.ts';
 
 type Found = Command | Group;
 
@@ -10,7 +10,7 @@ const local: Record<string, () => Promise<Found>> = {
   hooks: async () => (await import('./hooks.ts')).hooks,
   models: async () => (await import('./models/index.ts')).models,
   ps: async () => (await import('./models/memory.ts')).ps,
-  gpu: async () => (await import('./gpu.ts')).gpu,
+  gpu: async () => (await import('./gpu/index.ts')).gpu,
   doctor: async () => (await import('./doctor.ts')).doctor,
   workflows: async () => (await import('./workflows/index.ts')).workflows,
   status: async () => (await import('./status.ts')).status,
@@ -33,7 +33,7 @@ export async function loadCommands(): Promise<Command[]> {
     ...Object.values(await loadCapabilities()),
     ...(await Promise.all(Object.values(local).map((load) => load()))),
   ];
-  return found.flatMap((each) => ('flags' in each ? [each] : Object.values(each.commands)));
+  return found.flatMap(toLeaves);
 }
 
 async function loadCapabilities(): Promise<Record<string, Group>> {

@@ -1,25 +1,48 @@
 // Owns the card: queues who wants it, carries out what the policy decides, and hands out leases.
-import { GatewayError } from '../error.ts';
 import type { StatusEvent } from '../event.ts';
 import type { GpuTenant, Resident } from '../runtime.ts';
+import { untilAborted } from '../timers.ts';
 import { createBooks, type Place } from './books.ts';
-import { decide, type Held, type Want } from './policy.ts';
+import { createClock, type Clock } from './clock.ts';
+import { createDemands } from './demand.ts';
+import { cancelled, insufficient, queueTimeout, toRefusal } from './failures.ts';
+import { createFloor } from './floor.ts';
+import { forecast } from './forecast.ts';
+import { createHours, type Hours } from './hours.ts';
+import { createLeases, type Lease } from './leases.ts';
+import { toPlan, type Plan } from './plan.ts';
+import { decide, toKey } from './policy.ts';
+import type { Class, Closed, Decision, Held, Policy, Snapshot, Swap, Waiting, Want } from './policy.ts';
+import { createPromises } from './promise.ts';
+import { createQueue, type Waiter } from './queue.ts';
+import { createShares } from './shares.ts';
+import { createTimings, type Timings } from './timings.ts';
+import { toWaitingView, type SwapRecord, type View } from './view.ts';
 
-export interface Lease {
-  /** What had to leave the card for it. */
-  readonly evicted: readonly Place[];
-  /** To be called once, when the runtime is done with the request. Further calls do nothing. */
-  release(): void;
-}
+export type { Cost, Lease } from './leases.ts';
+export type { Plan } from './plan.ts';
+export type { SwapRecord, View } from './view.ts';
 
 export interface Request extends Want {
   tenant: GpuTenant;
   signal: AbortSignal;
+  /** Whose share of the card it is. */
+  caller?: string;
+  /** Default interactive. */
+  class?: Class;
+  /** Tells apart what takes differently long: the capability, the size of what is made. */
+  work?: string;
+  /** When the wait began, on the arbiter's clock, where that was before now: a later step of something keeps its place. */
+  since?: number;
+  /** Milliseconds after which it would rather not wait; never longer than anybody may. */
+  limitMs?: number;
 }
 
-export interface Arbiter {
+export interface Arbiter extends Pick<Hours, 'close' | 'open'> {
   /** Yields where the request stands while it waits; returns the lease. Throws insufficient_vram, overloaded, client_closed. */
   acquire(request: Request): AsyncGenerator<StatusEvent, Lease>;
+  /** What `acquire` would come to now; nothing is done. */
+  plan(want: Omit<Request, 'tenant' | 'signal'>): Plan;
   /**
    * Sends a model away by hand or for its idleness; whoever asks for it meanwhile waits, and then has it loaded. Resolves when
    * it is measured gone; with `in_use`, and nothing done, where a lease uses it, or where `usedAt` is given and it has been
@@ -29,250 +52,304 @@ export interface Arbiter {
   /** What a runtime holds of the card now; the books follow. Throws what the runtime throws. */
   look(runtime: string, signal: AbortSignal): Promise<Resident[]>;
   /** What is on the card and who waits, for people and tests. */
-  snapshot(): { held: readonly Held[]; waiting: { runtime: string; model: string }[]; budget: number | undefined };
+  snapshot(): View;
 }
 
 export interface ArbiterOptions {
   tenants: Record<string, GpuTenant>;
-  /** Bytes of VRAM that models may use, asked at each decision; undefined: one model at a time. */
-  budget: () => number | undefined;
+  /** Bytes of VRAM that models may use, asked at each decision, given what others hold; undefined: one model at a time. */
+  budget: (others: number) => number | undefined;
   /** Nothing larger than the budget is let in. Default true. */
   isFirm?: boolean;
   /** Never unloaded to make room. */
   isPinned?: (runtime: string, model: string) => boolean;
   /** Longest wait for the card, in milliseconds. */
   queueMs: number;
-  /** Milliseconds, on a clock that does not jump. */
-  now?: () => number;
-  /** Called when who holds the card, or who waits for it, has changed. */
+  /** A lease that gives no sign of life for this long, in milliseconds, is taken back. */
+  leaseMs?: number;
+  /** How long, at least, everybody lets others go before him, in milliseconds; see promise.ts. Default one minute. */
+  patienceMs?: number;
+  /** What a caller may have of the card, against the 1 of others. */
+  shareOf?: (caller: string) => number;
+  /** Background work that runs may be ended for somebody at the screen. Default false. */
+  preempts?: boolean;
+  /** Nothing of the background begins while it tells why. */
+  quiet?: () => Closed | undefined;
+  /** Bytes of the card in use by anybody, as the card itself tells; undefined where it does not. */
+  used?: (signal: AbortSignal) => Promise<number | undefined>;
+  /** A runtime gave no sign of life, or did not unload. Resolves when it was dealt with: true where it may be tried again. */
+  onWedged?: (runtime: string, how: 'silent' | 'holds_on') => Promise<boolean>;
+  clock?: Clock;
+  policy?: Policy;
+  /** Those who wait are told when it will be done. Default true. */
+  foresee?: boolean;
+  timings?: Timings;
+  /** Called when who holds the card, or who waits for it, has changed. None of these may throw. */
   onChange?: () => void;
-  /** Called with what a runtime was just seen to hold. */
+  /** Called with what a runtime was just seen to hold; `contextWindow` is the largest extent that it was let in with where it tells none. */
   onResidents?: (runtime: string, residents: readonly Resident[]) => void;
+  onSwap?: (swap: SwapRecord) => void;
+  /** Somebody has the card: how long that was expected to take when the wait began, how long it took, and how long it might have. */
+  onGrant?: (waiting: Waiting, wait: { expectedMs: number | undefined; ms: number; promisedMs: number }) => void;
 }
 
-/** Longest time an eviction may take, in milliseconds; a runtime that holds on longer is wedged. */
-const EVICT_MS = 30_000;
-/** Longest time that a runtime may take to say what it holds, in milliseconds: all who wait for the card wait for it. */
-const LOOK_MS = 5000;
-
-interface Waiter {
-  request: Request;
-  status: StatusEvent;
-  /** What has left the card for it so far. */
-  evicted: Place[];
-  lease?: Lease;
-  error?: Error;
-  /** Called whenever `status`, `lease` or `error` changed. */
-  wake: () => void;
-}
+/** A load that takes longer than this, and than several times what was expected, holds up no other, in milliseconds. */
+const LOAD_MS = 60_000;
+const LOAD_TIMES = 3;
+/** Looks and evictions for one swap, until it fits. */
+const ROUNDS = 4;
+const MAX_RECORDS = 500;
+const LEASE_MS = 1_200_000;
+const PATIENCE_MS = 60_000;
+const ENDLESS = { model: Infinity, runtime: Infinity };
 
 export function createArbiter(options: ArbiterOptions): Arbiter {
-  const { tenants, budget, isFirm = true, queueMs, now = Date.now } = options;
-  const { onChange = () => {}, onResidents = () => {} } = options;
-  const books = createBooks({ tenants, now, onResidents });
+  const {
+    tenants,
+    isFirm = true,
+    queueMs,
+    leaseMs = LEASE_MS,
+    patienceMs = PATIENCE_MS,
+    clock = createClock(),
+    policy = decide,
+  } = options;
+  const { timings = createTimings(), onChange = () => {}, onResidents = () => {} } = options;
+  const { onWedged = async () => false, used, foresee = true, preempts = false } = options;
+  const books = createBooks({ tenants, now: clock.now, loadMs: timings.loadMs, onResidents });
   const { held } = books;
-  const queue: Waiter[] = [];
-  /** On their way off the card: whoever wants one of them waits. */
-  const leaving = new Set<Held>();
-  /** Settles when the swap that is under way has ended. */
-  let swap: Promise<void> | undefined;
+  const demands = createDemands();
+  const shares = createShares({ now: clock.now, ...(options.shareOf ? { shareOf: options.shareOf } : {}) });
+  const onDone = (done: boolean) => {
+    onChange();
+    if (done) pump();
+  };
+  const leases = createLeases({ clock, books, timings, shares, leaseMs, onWedged, onChange: onDone });
+  const floor = createFloor({ tenants, books, clock, used, onWedged, onChange, onAgain: pump });
+  const hours = createHours(clock, () => onDone(true));
+  const queue = createQueue(clock, hours);
+  const swaps: SwapRecord[] = [];
+  let cancelWake = () => {};
+  let cancelTell = () => {};
 
   const isPinned = ({ runtime, model }: Place) => options.isPinned?.(runtime, model) ?? false;
-  const toDecision = (want: Want) =>
-    decide({ want, held, budget: budget(), isFirm, swapping: swap !== undefined, isPinned });
+  const budget = () => options.budget(floor.others);
+  const slots = (runtime: string) => ({ ...ENDLESS, ...tenants[runtime]?.slots });
+  const promises = createPromises({
+    now: clock.now,
+    leastMs: patienceMs,
+    budget,
+    slots: (runtime) => Math.min(slots(runtime).model, slots(runtime).runtime),
+  });
+  /** Until when it is waited for a model that is on its way. */
+  const loadsUntil = ({ since, loadMs }: Held) => since + Math.max(LOAD_MS, loadMs * LOAD_TIMES);
+  const isLoading = (entry: Held) => entry.loading && clock.now() < loadsUntil(entry);
 
-  /** One swap at a time: what `work` does to the card is not to be mixed with anything else. */
-  async function swapping(work: () => Promise<void>): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    swap = promise;
-    try {
-      await work();
-    } finally {
-      swap = undefined;
-      resolve();
-    }
-  }
-
-  function grant(want: Want, evicted: readonly Place[] = []): Lease {
-    const mine = books.enter(want);
-    onChange();
-    let released = false;
+  function toSnapshot(extra: readonly Waiting[] = []): Snapshot {
     return {
-      evicted,
-      release() {
-        if (released) return;
-        released = true;
-        books.leave(mine);
-        onChange();
-        void pump();
-      },
+      now: clock.now(),
+      waiting: [...queue.waiters.values(), ...extra],
+      held,
+      running: leases.running(),
+      budget: budget(),
+      most: options.budget(0),
+      isFirm,
+      swapping: floor.busy !== undefined || held.some(isLoading),
+      isPinned,
+      slots,
+      usage: shares.usage,
+      demand: (want) => demands.of(toKey(want), clock.now()),
+      preempts,
+      closed: hours.closed,
+      quiet: options.quiet?.(),
     };
   }
 
-  /** First come, first served: whoever arrives later never overtakes, so nobody starves. */
-  async function pump(): Promise<void> {
-    while (!swap && queue.length > 0) {
-      const waiter = queue[0]!;
-      const want = waiter.request;
-      let decision = toDecision(want);
-      if (decision.do !== 'grant' || !books.find(want)) {
-        // A new model comes to the card: look first what really is there. Memory that others took must count.
-        await swapping(lookAtAll);
-        if (queue[0] !== waiter) continue;
-        decision = toDecision(want);
-      }
-      if (decision.do === 'grant') {
-        queue.shift();
-        waiter.lease = grant(want, waiter.evicted);
-        waiter.wake();
-      } else if (decision.do === 'refuse') {
-        queue.shift();
-        waiter.error = insufficient(`${decision.because}.`, decision);
-        waiter.wake();
-      } else if (decision.do === 'wait') {
-        report(waiter, { type: 'status', state: 'queued', position: 1, message: decision.because });
-        break;
-      } else {
-        const names = decision.victims.map((victim) => victim.model).join(', ');
-        report(waiter, { type: 'status', state: 'swapping', position: 1, message: `making room: unloading ${names}` });
-        await makeRoom(waiter, decision.victims);
-      }
+  /** Does what can be done now; called whenever something has happened. */
+  function pump(): void {
+    cancelWake();
+    cancelTell();
+    if (hours.empties) empty();
+    if (queue.waiters.size === 0) return;
+    // What is promised grows while there is much to do.
+    const patience = promises.patienceMs();
+    const closedMs = hours.closedMs;
+    for (const waiter of queue.waiters.values()) {
+      waiter.dueAt = waiter.since + patience + closedMs - waiter.closedBefore;
     }
-    queue.forEach((waiter, index) => {
-      if (waiter.status.position !== index + 1) report(waiter, { ...waiter.status, position: index + 1 });
+    const decision = policy(toSnapshot());
+    for (const { id } of decision.grant) queue.settle(id, grant);
+    for (const entry of decision.preempt ?? []) leases.preempt(entry);
+    // Whether something must be refused, or leave, is decided by what really is there.
+    if ((decision.swap || decision.refuse.length > 0) && !floor.busy) void swap();
+    tell(decision);
+    const loads = held.filter(isLoading).map(loadsUntil);
+    const wakeAt = Math.min(decision.wakeAt ?? Infinity, ...loads);
+    if (queue.waiters.size > 0 && wakeAt < Infinity) cancelWake = clock.after(Math.max(1, wakeAt - clock.now()), pump);
+  }
+
+  /** Also while nothing happens: what was told grows old. */
+  function tell(decision: Decision): void {
+    cancelTell();
+    if (queue.waiters.size === 0) return;
+    const againMs = queue.tell(decision, foresee ? () => forecast(toSnapshot(), policy) : undefined);
+    if (againMs < Infinity) cancelTell = clock.after(againMs, () => tell(decision));
+  }
+
+  function grant(waiter: Waiter): void {
+    const { id, work, evicted, swapMs, since, expectedMs } = waiter;
+    const ms = clock.now() - since;
+    const onRan = (ran: number) => promises.ran(id, ran);
+    waiter.lease = leases.grant(waiter, { work, evicted, swapMs, waitedMs: ms, onRan });
+    const promisedMs = Math.max(waiter.promisedMs, promises.boundMs());
+    options.onGrant?.(waiter, { expectedMs, ms, promisedMs });
+    onChange();
+  }
+
+  /** Looks before a model comes to the card, for memory that others took must count; makes room, looks again, lets it in. */
+  async function swap(): Promise<void> {
+    await floor.alone(async () => {
+      let last: Waiter | undefined;
+      for (let round = 0; round < ROUNDS; round++) {
+        await floor.look();
+        const { swap: next, refuse } = policy({ ...toSnapshot(), swapping: held.some(isLoading) });
+        for (const refusal of refuse) queue.settle(refusal.waiting.id, (one) => (one.error = toRefusal(refusal)));
+        last = next && queue.waiters.get(next.for.id);
+        if (!next || !last) return;
+        if (next.victims.length === 0) return queue.settle(last.id, grant);
+        if (!(await makeRoom(last, next))) return;
+      }
+      if (last) queue.settle(last.id, (one) => (one.error = insufficient('The card does not become free.')));
     });
+    pump();
   }
 
-  async function makeRoom(waiter: Waiter, victims: readonly Held[]): Promise<void> {
-    try {
-      await swapping(() => evict(victims, (victim) => waiter.evicted.push(victim)));
-    } catch (error) {
-      // Never load onto a card that is not free: this request fails, the next one looks again.
-      remove(waiter);
-      waiter.error =
-        error instanceof GatewayError ? error : insufficient('The card could not be freed.', { cause: error });
-      waiter.wake();
-    }
-  }
-
-  async function evict(victims: readonly Held[], onGone: (victim: Place) => void = () => {}): Promise<void> {
-    for (const victim of victims) leaving.add(victim);
-    try {
-      for (const victim of victims) {
-        await tenants[victim.runtime]!.evict(victim.model, AbortSignal.timeout(EVICT_MS));
-        books.strike(victim);
-        onGone({ runtime: victim.runtime, model: victim.model });
-        onChange();
-      }
-    } finally {
-      for (const victim of victims) leaving.delete(victim);
-    }
-  }
-
-  /** A runtime that does not answer holds what it was last known to hold. */
-  async function lookAtAll(): Promise<void> {
-    const signal = AbortSignal.timeout(LOOK_MS);
-    await Promise.allSettled(Object.keys(tenants).map((runtime) => books.look(runtime, signal)));
+  /** Whether it was made. */
+  async function makeRoom(waiter: Waiter, { victims, because }: Swap): Promise<boolean> {
+    const { id, runtime, model, caller } = waiter;
+    const at = clock.now();
+    const evicted: Place[] = [];
+    let failure: Error | undefined;
+    queue.report(waiter, { ...waiter.status, state: 'swapping', message: because });
+    await floor
+      .evict(victims, (victim) => {
+        evicted.push(victim);
+        waiter.evicted.push(victim);
+      })
+      .catch((error: Error) => (failure = error));
+    const tookMs = clock.now() - at;
+    waiter.swapMs += tookMs;
+    const record = { at, runtime, model, caller, evicted, because, tookMs };
+    swaps.push(failure ? { ...record, failure: failure.message } : record);
+    if (swaps.length > MAX_RECORDS) swaps.shift();
+    options.onSwap?.(swaps.at(-1)!);
+    // Never load onto a card that is not free: this request fails, the next one looks again.
+    if (failure) queue.settle(id, (one) => (one.error = failure!));
+    return failure === undefined;
   }
 
   async function dismiss(
     place: Place,
     { usedAt, signal }: { usedAt?: number; signal?: AbortSignal } = {},
   ): Promise<'gone' | 'in_use'> {
-    for (let other = swap; other; other = swap) await other;
+    for (let other = floor.busy; other; other = floor.busy) await (signal ? untilAborted(other, signal) : other);
     if (signal?.aborted) throw cancelled();
     // Decided here, where nothing comes between: what the asker has seen may be over.
     const entry = books.find(place);
     if (entry && entry.leases > 0) return 'in_use';
-    const awaited = queue.some(({ request }) => request.runtime === place.runtime && request.model === place.model);
+    const awaited = [...queue.waiters.values()].some((waiter) => toKey(waiter) === toKey(place));
     if (usedAt !== undefined && (awaited || entry?.usedAt !== usedAt)) return 'in_use';
     try {
-      await swapping(() => evict([entry ?? { ...place, footprint: 0, leases: 0, usedAt: 0 }]));
+      await floor.alone(() => floor.evict([entry ?? books.unknown(place)]));
     } finally {
-      void pump();
+      pump();
     }
     return 'gone';
   }
 
-  function remove(waiter: Waiter): void {
-    const index = queue.indexOf(waiter);
-    if (index >= 0) queue.splice(index, 1);
+  /** The card is lent and wanted empty: what nobody uses leaves. */
+  function empty(): void {
+    const idle = held.filter(({ leases: count, leaving, stuck }) => count === 0 && !leaving && !stuck);
+    if (floor.busy || idle.length === 0) return;
+    void floor.alone(() => floor.evict(idle).catch(() => {})).then(pump);
   }
 
-  function report(waiter: Waiter, status: StatusEvent): void {
-    waiter.status = status;
-    waiter.wake();
+  function toWaiting(request: Omit<Request, 'tenant' | 'signal'>): Omit<Waiting, 'id'> {
+    const { runtime, model, footprint, extent, caller = '', class: of = 'interactive', work } = request;
+    const want: Want = { runtime, model, footprint, ...(extent === undefined ? {} : { extent }) };
+    const since = Math.min(request.since ?? Infinity, clock.now());
+    const dueAt = since + promises.patienceMs();
+    return { ...want, caller, class: of, since, dueAt, loadMs: timings.loadMs(want), runMs: timings.runMs(want, work) };
   }
 
   async function* acquire(request: Request): AsyncGenerator<StatusEvent, Lease> {
     if (request.signal.aborted) throw cancelled();
-    // The common case costs nothing: the model is there and nobody waits.
-    const there = queue.length === 0 ? books.find(request) : undefined;
-    if (there && !leaving.has(there)) return grant(request);
+    demands.arrive(toKey(request), clock.now());
+    const waiter = queue.add(toWaiting(request), request.work);
+    promises.arrive(waiter);
+    waiter.promisedMs = promises.boundMs();
     let wake = () => {};
-    const status: StatusEvent = { type: 'status', state: 'queued', position: queue.length + 1 };
-    const waiter: Waiter = { request, status, evicted: [], wake: () => wake() };
+    waiter.wake = () => wake();
     const leave = (error: Error) => {
-      if (waiter.lease) return;
-      remove(waiter);
-      waiter.error ??= error;
-      wake();
-      void pump();
+      // It has its lease, and only its reader has not come for it yet.
+      if (!queue.waiters.has(waiter.id)) return;
+      queue.settle(waiter.id, () => (waiter.error = error));
+      promises.left(waiter.id);
+      onDone(true);
     };
-    const onAbort = () => leave(cancelled());
+    const onAbort = () => {
+      // Given, and not yet taken by a reader who may never come.
+      if (waiter.lease) waiter.lease.release();
+      else leave(cancelled());
+    };
     request.signal.addEventListener('abort', onAbort, { once: true });
-    const timer = setTimeout(() => leave(queueTimeout(queueMs)), queueMs);
-    queue.push(waiter);
-    onChange();
-    void pump();
+    const most = Math.min(request.limitMs ?? queueMs, queueMs);
+    const stop = queue.limit(waiter, most, () => leave(queueTimeout(most)));
     let finished = false;
     try {
+      pump();
+      if (!waiter.lease) onChange();
       let seen: StatusEvent | undefined;
       while (!waiter.lease && !waiter.error) {
         if (waiter.status === seen) await new Promise<void>((resolve) => (wake = resolve));
         else yield (seen = waiter.status);
       }
       if (waiter.error) throw waiter.error;
+      if (request.signal.aborted) throw cancelled();
       finished = true;
       return waiter.lease!;
     } finally {
-      clearTimeout(timer);
+      stop();
       request.signal.removeEventListener('abort', onAbort);
       // The reader left in the middle: neither its place in the queue nor a lease given meanwhile may stay.
-      if (!finished) {
-        remove(waiter);
-        waiter.lease?.release();
-      }
+      if (!finished) giveUp(waiter);
     }
+  }
+
+  function giveUp(waiter: Waiter): void {
+    queue.remove(waiter.id);
+    promises.left(waiter.id);
+    if (waiter.lease) waiter.lease.release();
+    else pump();
   }
 
   return {
     acquire,
     dismiss,
+    plan: (want) => toPlan({ ...toWaiting(want), id: Number.MAX_SAFE_INTEGER }, toSnapshot, policy),
+    close: hours.close,
+    open: hours.open,
     look: books.look,
     snapshot: () => ({
       held: held.map((entry) => ({ ...entry })),
-      waiting: queue.map(({ request }) => ({ runtime: request.runtime, model: request.model })),
+      running: leases.running(),
+      // Made when it is looked at: there may be thousands, and most who look want to know of models.
+      get waiting() {
+        return [...queue.waiters.values()].map(toWaitingView);
+      },
       budget: budget(),
+      others: floor.others,
+      closed: hours.closed,
+      swaps: [...swaps],
     }),
   };
-}
-
-function insufficient(message: string, { remedy, cause }: { remedy?: string; cause?: unknown }): GatewayError {
-  return new GatewayError('insufficient_vram', message, {
-    retryAfter: 30,
-    hint: remedy ?? 'Choose a smaller model, or raise HONO_AI_VRAM if the card has more.',
-    ...(cause === undefined ? {} : { cause }),
-  });
-}
-
-function cancelled(): GatewayError {
-  return new GatewayError('client_closed', 'The request was cancelled while it waited for the card.');
-}
-
-function queueTimeout(queueMs: number): GatewayError {
-  return new GatewayError('overloaded', `The card was not free within ${Math.round(queueMs / 1000)} s.`, {
-    retryAfter: 30,
-    hint: 'Ask again later, or raise HONO_AI_QUEUE_MS.',
-  });
 }

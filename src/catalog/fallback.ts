@@ -1,6 +1,6 @@
 // When the next of several models answers instead of one that failed, and how that is told.
 import type { Route } from '../catalog.ts';
-import type { ErrorCode, GatewayError } from '../error.ts';
+import { GatewayError, type ErrorCode } from '../error.ts';
 
 /** Failures of a model or its runtime that another may not have; what is said of the one that failed. The request's own faults are none. */
 const SAID: Partial<Record<ErrorCode, string>> = {
@@ -21,12 +21,35 @@ const SAID: Partial<Record<ErrorCode, string>> = {
   context_length_exceeded: 'has too short a context',
 };
 
+/** Whoever is listed after it and needs no card answers rather than have anybody wait that long. */
+export class WaitTooLong extends GatewayError {
+  readonly said: string;
+
+  /** `said` completes “qwen3:8b would wait …”. */
+  constructor({ model }: Route, said: string) {
+    super('overloaded', `${model.id} would wait ${said}.`, { retryAfter: 30 });
+    this.said = `would wait ${said}`;
+  }
+}
+
+/** The first of those listed after it that is not on the card. */
+export function toOverflow(routes: readonly Route[], from: number): number | undefined {
+  const next = routes.findIndex(({ runtime }, index) => index > from && !runtime.gpu);
+  return routes[from]!.listed && next >= 0 ? next : undefined;
+}
+
+/** As they are tried when the one at `to` answers rather than that at `from`: what was passed over stays the last resort. */
+export function toOverflowed(routes: readonly Route[], from: number, to: number): Route[] {
+  return [...routes.slice(to), ...routes.slice(from, to)];
+}
+
 /**
  * Which of the routes answers instead of the one at `failed`, before anything came out of that; undefined: none. Models that
  * somebody listed stand in for each other whenever that can help. What nobody listed stands in only for a runtime that is down.
  */
 export function standIn(routes: readonly Route[], failed: number, error: GatewayError): number | undefined {
   const route = routes[failed]!;
+  if (error instanceof WaitTooLong) return toOverflow(routes, failed);
   const helps = route.listed ? error.code in SAID : error.code === 'upstream_unavailable';
   if (!helps) return undefined;
   const next = routes.findIndex(({ model }, index) => {
@@ -39,8 +62,8 @@ export function standIn(routes: readonly Route[], failed: number, error: Gateway
 }
 
 /** “qwen3:8b cannot be reached”. */
-export function toPassed({ model }: Route, { code }: GatewayError): string {
-  return `${model.id} ${SAID[code] ?? 'failed'}`;
+export function toPassed({ model }: Route, error: GatewayError): string {
+  return `${model.id} ${error instanceof WaitTooLong ? error.said : (SAID[error.code] ?? 'failed')}`;
 }
 
 /** “alias gpt-4o, because qwen3:8b cannot be reached”. */

@@ -1,16 +1,31 @@
 // The card by owner: what runtimes say they hold, held against what the card itself says is in use.
 import type { Arbiter } from '../arbiter/arbiter.ts';
 import type { Held } from '../arbiter/policy.ts';
-import { chosenCard, type Card, type GpuView, type Hardware, type Owner } from '../hardware.ts';
+import { chosenCard, type Card, type GpuView, type Hardware, type Owner, type SwapView } from '../hardware.ts';
 import type { Residency } from '../models/residency.ts';
 import type { Resident, RuntimeAdapter } from '../runtime.ts';
-import { createHolders, type Holding } from './holders.ts';
-import { toWarnings } from './warnings.ts';
 import { within } from '../timers.ts';
+import { createHolders, type Holding } from './holders.ts';
+import { toSwapView, toWaitView, type Viewer } from './tell.ts';
+import { createTimeline } from './timeline.ts';
+import { toWarnings } from './warnings.ts';
+
+/** What the card itself and the arbiter can tell of `GET /gpu`. */
+export type CardView = Omit<GpuView, 'hold' | 'eta_error'>;
+
+export interface ViewOptions {
+  /** Default true. */
+  history?: boolean;
+  viewer?: Viewer;
+  /** Milliseconds on the arbiter's clock. */
+  now?: number;
+}
 
 export interface Gpu {
   /** Answers within about a second, whatever hangs. Never throws. */
-  view(options?: { history?: boolean }): Promise<GpuView>;
+  view(options?: ViewOptions): Promise<CardView>;
+  /** What made room for what, newest first. */
+  swaps(limit: number, viewer: Viewer): SwapView[];
 }
 
 export interface GpuOptions {
@@ -20,6 +35,10 @@ export interface GpuOptions {
   residency: Pick<Residency, 'policyOf'>;
 }
 
+/** Of the record, beside what the card holds now. */
+const LAST_SWAPS = 5;
+const NOBODY: Viewer = { caller: '', isOwner: false };
+
 /** Readers have deadlines of their own; this is for those that break their word. */
 const READ_MS = 1200;
 
@@ -27,6 +46,7 @@ export function createGpu({ runtimes, hardware, arbiter, residency }: GpuOptions
   const holders = createHolders(runtimes);
   /** The least that each card was seen to borrow: what it does without models. */
   const borrowed = new Map<string, number>();
+  const timeline = createTimeline(hardware, () => arbiter.snapshot().held);
 
   function leastBorrowed(card: Card): number | undefined {
     if (!card.gtt) return undefined;
@@ -66,45 +86,69 @@ export function createGpu({ runtimes, hardware, arbiter, residency }: GpuOptions
     ];
   }
 
+  function swapsFor(viewer: Viewer): SwapView[] {
+    return arbiter.snapshot().swaps.map((swap) => toSwapView(swap, viewer));
+  }
+
   return {
-    async view({ history = true } = {}) {
+    swaps: (limit, viewer) => swapsFor(viewer).slice(-limit).toReversed(),
+    async view({ history = true, viewer = NOBODY, now = Date.now() } = {}) {
       const [read, holdings] = await Promise.all([within(READ_MS, hardware.read()), holders()]);
       const { cards = [], why } = read ?? hardware.latest() ?? {};
       const card = chosenCard({ cards });
-      const { held, waiting, budget } = arbiter.snapshot();
+      const { held, waiting, budget, others: counted } = arbiter.snapshot();
       const onCard = holdings.filter(({ runtime }) => runtime.gpu);
       const owners = holdings
         .flatMap((holding) => ownersOf(holding, held))
         .toSorted((a, b) => b.vram - a.vram || a.runtime.localeCompare(b.runtime));
       const others = card ? Math.max(0, card.vram.used - claimed(holdings, held)) : 0;
-      const spoken = sum(owners.map(({ vram }) => vram));
-      const named = new Set(onCard.map(({ runtime }) => runtime.name));
+      const swaps = swapsFor(viewer);
       return {
         card: card ?? null,
         cards,
         budget: budget ?? null,
         owners,
         others,
-        free: card ? card.vram.total - card.vram.used : budget === undefined ? null : Math.max(0, budget - spoken),
-        waiting,
-        warnings: toWarnings({
-          card,
-          owners: owners.filter(({ runtime }) => named.has(runtime)),
-          others,
-          gttBefore: card && leastBorrowed(card),
-          onProcessor: onCard
-            .filter(({ runtime }) => runtime.gpu?.device?.() === 'processor')
-            .map(({ runtime }) => runtime.name),
-          silent: holdings.filter(({ told }) => told === 'before').map(({ runtime }) => runtime.name),
-        }),
+        others_counted: counted,
+        free: toFree(card, owners, budget),
+        waiting: waiting.map((one) => toWaitView(one, viewer, now)).toSorted((a, b) => a.position - b.position),
+        swaps: swaps.slice(-LAST_SWAPS).toReversed(),
+        warnings: warningsOf({ card, owners, others, holdings, onCard }),
         why: card ? null : (why ?? SLOW),
         history: history ? hardware.history() : [],
+        timeline: history ? timeline.view(swaps) : null,
       };
     },
   };
+
+  function warningsOf(seen: {
+    card: Card | undefined;
+    owners: Owner[];
+    others: number;
+    holdings: Holding[];
+    onCard: Holding[];
+  }): string[] {
+    const { card, owners, others, holdings, onCard } = seen;
+    const named = new Set(onCard.map(({ runtime }) => runtime.name));
+    return toWarnings({
+      card,
+      owners: owners.filter(({ runtime }) => named.has(runtime)),
+      others,
+      gttBefore: card && leastBorrowed(card),
+      onProcessor: onCard
+        .filter(({ runtime }) => runtime.gpu?.device?.() === 'processor')
+        .map(({ runtime }) => runtime.name),
+      silent: holdings.filter(({ told }) => told === 'before').map(({ runtime }) => runtime.name),
+    });
+  }
 }
 
 const SLOW = 'The system has not told of its cards yet: ask again in a moment.';
+
+function toFree(card: Card | undefined, owners: Owner[], budget: number | undefined): number | null {
+  if (card) return card.vram.total - card.vram.used;
+  return budget === undefined ? null : Math.max(0, budget - sum(owners.map(({ vram }) => vram)));
+}
 
 /** Bytes of the card that are accounted for. What a runtime that answers was only promised is not there yet. */
 function claimed(holdings: Holding[], held: readonly Held[]): number {

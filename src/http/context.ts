@@ -6,7 +6,9 @@ import type { Inputs } from '../artifacts/inputs.ts';
 import type { Doctor } from '../doctor.ts';
 import type { Gateway } from '../gateway.ts';
 import type { Hardware } from '../hardware.ts';
+import type { Timings } from '../arbiter/timings.ts';
 import type { Gpu } from '../hardware/gpu.ts';
+import type { Lending } from '../hardware/lending.ts';
 import type { Footprints } from '../models/footprints.ts';
 import type { Pulls } from '../models/pulls.ts';
 import type { Residency } from '../models/residency.ts';
@@ -101,6 +103,8 @@ export interface AppOptions {
   footprints: Footprints;
   hardware: Hardware;
   gpu: Gpu;
+  lending: Lending;
+  timings: Timings;
   doctor: Doctor;
   /** Files of the interactive documents page. */
   asset(name: string): Promise<{ bytes: Uint8Array<ArrayBuffer>; contentType: string } | undefined>;

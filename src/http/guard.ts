@@ -121,7 +121,7 @@ function checkOrigin(c: AppContext, origin: string | undefined, site: string | u
   } else if (allowedOrigin(origin.toLowerCase(), c.req.header('host')?.toLowerCase(), allowed)) {
     c.var.headers['access-control-allow-origin'] = origin;
     c.var.headers['access-control-expose-headers'] =
-      'x-request-id, retry-after, x-model, x-model-reason, x-runtime, x-warning, x-job-id, x-cache, location, preference-applied, idempotent-replayed, etag, content-range, accept-ranges, content-disposition';
+      'x-request-id, retry-after, x-model, x-model-reason, x-runtime, x-warning, x-gpu, x-eta, x-job-id, x-cache, location, preference-applied, idempotent-replayed, etag, content-range, accept-ranges, content-disposition';
     c.var.headers['vary'] = 'origin';
     return;
   }

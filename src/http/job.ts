@@ -10,7 +10,7 @@ import { clientSignal, type AppContext } from './context.ts';
 import { takeBrought } from './inputs.ts';
 import type { Preference } from './prefer.ts';
 import { respond, respondEvents, respondJson, toErrorBody, toEvent } from './respond.ts';
-import { toHeader } from './headers.ts';
+import { toGpuHeader, toHeader } from './headers.ts';
 
 export interface JobRequest {
   capability: CapabilityId;
@@ -106,6 +106,7 @@ function streamJob(c: AppContext, job: JobView, words: JobWords, goesOn: boolean
   const { max_backlog, max_reply } = c.var.app.config;
   return respondEvents(c, {
     body: body(),
+    headers: () => toEtaHeader(job),
     // An event may hold a whole file, in base64.
     maxBacklog: max_backlog + Math.ceil(max_reply * 1.4),
     onError: words.fail,
@@ -171,6 +172,7 @@ function toHeaders(job: JobView, preference: Preference | undefined): Record<str
   return {
     location: `/jobs/${job.id}`,
     'x-job-id': job.id,
+    ...toEtaHeader(job),
     ...(preference ? { 'preference-applied': preference.applied } : {}),
   };
 }
@@ -181,8 +183,20 @@ export function toRunHeaders(job: JobView): Record<string, string> {
     'x-cache': job.cached ? 'hit' : 'miss',
     ...(job.model === null ? {} : { 'x-model': toHeader(job.model) }),
     ...(job.runtime === null ? {} : { 'x-runtime': toHeader(job.runtime) }),
+    ...toCostHeader(job),
     ...toWarningHeader(job.warnings),
   };
+}
+
+function toEtaHeader({ eta_s }: JobView): Record<string, string> {
+  return eta_s === null ? {} : { 'x-eta': String(Math.ceil(eta_s)) };
+}
+
+function toCostHeader({ timings }: JobView): Record<string, string> {
+  if (!timings?.evicted) return {};
+  const { queue_ms: queueMs, swap_ms: swapMs, run_ms: runMs } = timings;
+  const evicted = timings.evicted.map((model) => ({ runtime: '', model }));
+  return { 'x-gpu': toGpuHeader({ queueMs, swapMs, runMs, evicted }, true) };
 }
 
 /** What was asked for and could not be honoured. */

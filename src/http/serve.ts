@@ -8,16 +8,19 @@ import type { Run } from '../run.ts';
 import { jobOptions, type JobOptions } from '../jobs/options.ts';
 import { clientSignal, type AppContext, type AppEnv } from './context.ts';
 import { expectOwner } from './guard.ts';
-import { toHeader } from './headers.ts';
+import { toGpuHeader, toHeader } from './headers.ts';
 import { idempotent } from './idempotency.ts';
 import { readPrint, readRequest, takeBrought } from './inputs.ts';
 import { runAsJob } from './job.ts';
 import { describeRoute } from './openapi.ts';
+import { orPlan, planQuery } from './plan.ts';
 import { toPreference } from './prefer.ts';
 import { respondEvents, respondJson, toErrorBody, toEvent } from './respond.ts';
 
 type AnyCapability = Capability<CapabilityId, z.ZodObject, z.ZodObject, z.ZodType>;
 type AnyRun = Run<unknown, Record<string, unknown>>;
+/** What of a run is told in headers; what is passed on to a runtime has no more than the first two. */
+type Told = Pick<AnyRun, 'target' | 'warnings'> & Partial<Pick<AnyRun, 'cost' | 'eta' | 'ended'>>;
 
 export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapability): void {
   const { id, path, output, chunk, summary, description, makes, own } = capability;
@@ -32,6 +35,7 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
     tag: path.split('/')[1]!,
     summary,
     description,
+    query: planQuery,
     input,
     output,
     streams,
@@ -52,6 +56,7 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
     const run = c.var.app.gateway.run(id, body as Input<CapabilityId>, {
       signal: clientSignal(c),
       requestId: c.var.requestId,
+      caller: c.var.caller,
       file: c.var.app.inputs.open(c.var.caller),
     }) as AnyRun;
     const brought = takeBrought(c);
@@ -63,6 +68,7 @@ export function serveCapability(app: OpenAPIHono<AppEnv>, capability: AnyCapabil
   }
   app.post(
     path,
+    orPlan(id, input),
     idempotent(handle, (c) => readPrint(c, input)),
   );
 }
@@ -81,8 +87,11 @@ export async function runJson<Output>(
   try {
     const body = toBody(await run.result);
     return respondJson(c, body, { headers: runHeaders(c, run) });
-  } finally {
+  } catch (error) {
     logRun(c, run);
+    // What failed has cost something, too.
+    Object.assign(c.var.headers, toCostHeader(run));
+    throw error;
   }
 }
 
@@ -113,19 +122,23 @@ function toPayload(event: RunEvent<unknown, unknown>): unknown {
 }
 
 /** What really runs, and what could not be honoured; for dialects too. */
-export function runHeaders(
-  c: AppContext,
-  run: Pick<Run<unknown, unknown>, 'target' | 'warnings'>,
-): Record<string, string> {
+export function runHeaders(c: AppContext, run: Told): Record<string, string> {
   logRun(c, run);
-  const { target, warnings } = run;
+  const { target, warnings, eta } = run;
   return {
+    ...toCostHeader(run),
+    ...(eta === undefined ? {} : { 'x-eta': String(eta) }),
     ...(target ? { 'x-model': toHeader(target.model), 'x-runtime': toHeader(target.runtime) } : {}),
     ...(target?.reason ? { 'x-model-reason': toHeader(target.reason).slice(0, 1000) } : {}),
     ...(warnings.length > 0 ? { 'x-warning': toHeader(warnings.join('; ')).slice(0, 2000) } : {}),
   };
 }
 
-function logRun(c: AppContext, run: Pick<AnyRun, 'target'>): void {
-  if (run.target) Object.assign(c.var.logged, run.target);
+function toCostHeader({ cost, ended = false }: Pick<Told, 'cost' | 'ended'>): { 'x-gpu'?: string } {
+  return cost ? { 'x-gpu': toGpuHeader(cost, ended) } : {};
+}
+
+function logRun(c: AppContext, run: Told): void {
+  const { 'x-gpu': gpu } = toCostHeader(run);
+  Object.assign(c.var.logged, run.target, gpu === undefined ? {} : { gpu });
 }

@@ -1,64 +1,63 @@
-// How long jobs take, learned from those that ended: what an ETA is made of.
+// How long whole jobs take, learned from those that ended: what ETAs are made of where the card does not tell.
+import { createLearned } from '../arbiter/learned.ts';
 import type { DocumentStore } from '../store.ts';
 
 export interface Estimates {
-  /** A job of this capability and model took this long, in milliseconds. */
-  learn(key: string, ms: number): void;
-  /** Milliseconds that one takes; undefined where none was seen. */
-  of(key: string): number | undefined;
-  /** Milliseconds that any takes. */
-  any(): number | undefined;
+  /** A job ended well. In milliseconds: what its work took, and how long it was in hand for that, waiting for the card included. */
+  learn(job: Kind, took: { workMs: number; heldMs: number }): void;
+  /** Milliseconds that the work of one takes, or else that of any; undefined where none was seen. */
+  workOf(job: Kind): number | undefined;
+  /** Milliseconds that any is in hand, and what of that is waiting for others. */
+  any(): { heldMs: number; idleMs: number } | undefined;
   load(): Promise<void>;
-  save(now: number): Promise<void>;
+  /** Writes what has changed; nothing where nothing has. */
+  save(): Promise<void>;
 }
 
-/** The weight of the newest: high enough to follow a change, low enough not to jump with every one. */
-const WEIGHT = 0.25;
-const KIND = 'timing';
-const KEEP_MS = 90 * 86_400_000;
+/** What tells apart what takes differently long. */
+export interface Kind {
+  capability: string;
+  model?: string | undefined;
+}
 
-export function createEstimates(documents: DocumentStore): Estimates {
-  const means = new Map<string, number>();
-  const changed = new Set<string>();
-  let overall: number | undefined;
+const HELD = toKey('held');
+const WORK = toKey('work');
 
-  const mix = (mean: number | undefined, ms: number) => (mean === undefined ? ms : mean + WEIGHT * (ms - mean));
-
+export function createEstimates(documents: DocumentStore | undefined): Estimates {
+  const learned = createLearned(documents, 'timing-job', 1000);
   return {
-    learn(key, ms) {
-      means.set(key, mix(means.get(key), ms));
-      overall = mix(overall, ms);
-      changed.add(key);
+    learn({ capability, model }, { workMs, heldMs }) {
+      if (model !== undefined) learned.learn(toKey('work', capability, model), workMs);
+      learned.learn(toKey('work', capability), workMs);
+      learned.learn(WORK, workMs);
+      // A clock that was set may tell less than the work took.
+      learned.learn(HELD, Math.max(workMs, heldMs));
     },
-    of: (key) => means.get(key),
-    any: () => overall,
-    async load() {
-      const { documents: known } = await documents.list<number>(KIND, { limit: 500 });
-      for (const { id, value } of known) {
-        means.set(id, value);
-        overall = mix(overall, value);
-      }
+    workOf({ capability, model = '' }) {
+      const known = learned.of(toKey('work', capability, model)) ?? learned.of(toKey('work', capability));
+      return (known ?? learned.of(WORK))?.mean;
     },
-    async save(now) {
-      const puts = [...changed].map((id) => ({
-        kind: KIND,
-        id,
-        owner: 'gateway',
-        value: means.get(id),
-        due: now + KEEP_MS,
-      }));
-      changed.clear();
-      if (puts.length > 0) await documents.put(puts);
+    any() {
+      const held = learned.of(HELD)?.mean;
+      return held === undefined
+        ? undefined
+        : { heldMs: held, idleMs: Math.max(0, held - (learned.of(WORK)?.mean ?? held)) };
     },
+    load: learned.load,
+    save: learned.save,
   };
 }
 
-export function toEstimateKey(capability: string, model: string | undefined): string {
-  return `${capability} ${model ?? ''}`;
+function toKey(...parts: string[]): string {
+  return JSON.stringify(parts);
 }
 
-/** Seconds left: by how far it is, or by how long such jobs take. */
-export function remaining(elapsed: number, percent = 0, mean?: number): number | undefined {
-  if (percent >= 5) return Math.ceil((elapsed * (100 - percent)) / percent / 1000);
+/** Seconds left of what has been worked on for `elapsed` milliseconds: by how far it is, or by how long such work takes. */
+export function remaining(elapsed: number | undefined, percent = 0, mean?: number): number | undefined {
+  if (elapsed === undefined) return undefined;
+  if (percent >= SOME) return Math.ceil((elapsed * (100 - percent)) / percent / 1000);
   return mean === undefined ? undefined : Math.max(1, Math.ceil((mean - elapsed) / 1000));
 }
+
+/** Percent from which on how far it is says how long it takes. */
+export const SOME = 5;

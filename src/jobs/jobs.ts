@@ -19,7 +19,7 @@ import type {
   Store,
 } from '../store.ts';
 import { createDrafter, toHead, type Submission } from './draft.ts';
-import { createEstimates, toEstimateKey } from './estimate.ts';
+import { createEstimates } from './estimate.ts';
 import { createKeeper } from './keeper.ts';
 import { createMemory, isDeterministic, type MemoryScope, type ShareFiles } from './memory.ts';
 import type { JobNotes } from './options.ts';
@@ -159,7 +159,7 @@ export function createJobs(options: JobsOptions): Jobs {
     onEnded,
     farewell: (job, outcome) => farewell(job, outcome),
     onSweep: async (at) => {
-      await estimates.save(at);
+      await estimates.save();
       await options.onSweep(at);
     },
     warn: options.warn,
@@ -187,8 +187,11 @@ export function createJobs(options: JobsOptions): Jobs {
   function onEnded(job: JobHead): void {
     const { target, timings } = job.notes as JobNotes;
     // How long the gateway's own work takes says nothing of how long others wait.
-    if (job.state === 'done' && timings && !isOwn(job))
-      estimates.learn(toEstimateKey(job.capability, target?.model), timings.run_ms);
+    if (job.state === 'done' && timings && !isOwn(job)) {
+      const heldMs = (job.finishedAt ?? 0) - (job.startedAt ?? job.finishedAt ?? 0);
+      const took = { workMs: timings.swap_ms + timings.run_ms, heldMs };
+      estimates.learn({ capability: job.capability, model: target?.model }, took);
+    }
     publish(`job:${job.state}`, job, { job: toJobView(job) });
     hooks.wake();
     for (const listener of listeners) listener(job);
@@ -340,7 +343,7 @@ export function createJobs(options: JobsOptions): Jobs {
     async stop() {
       keeper.stop();
       await worker.stop();
-      await estimates.save(now()).catch(() => {});
+      await estimates.save().catch(() => {});
     },
   };
   return jobs;

@@ -12,9 +12,11 @@ export interface OwnQueue {
   add(job: Pick<JobHead, 'id' | 'capability' | 'runAt'>): void;
   /** Whether one of them is the next in the order of all. */
   isNext(now: number): Promise<boolean>;
-  /** When the next of them may start, in milliseconds since 1970; undefined where none waits for that. */
+  /** When to look again, in milliseconds since 1970; undefined where none waits. */
   nextAt(now: number): number | undefined;
 }
+
+const AGAIN_MS = 1000;
 
 export function createOwnQueue(store: Pick<JobStore, 'position'>): OwnQueue {
   const waiting = new Map<string, number>();
@@ -33,8 +35,10 @@ export function createOwnQueue(store: Pick<JobStore, 'position'>): OwnQueue {
       return false;
     },
     nextAt(now) {
-      const later = [...waiting.values()].filter((runAt) => runAt > now);
-      return later.length === 0 ? undefined : Math.min(...later);
+      let next: number | undefined;
+      // Whose time has come, and whose turn has not, is looked at again: what was before it may have gone without a word.
+      for (const runAt of waiting.values()) next = Math.min(next ?? Infinity, runAt > now ? runAt : now + AGAIN_MS);
+      return next;
     },
   };
 }

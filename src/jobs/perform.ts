@@ -49,8 +49,6 @@ export interface Work {
   job: JobRecord;
   abort: AbortController;
   meter: ProgressMeter;
-  /** On a clock that never jumps. */
-  startedAt: number;
   target?: Target;
   /** The runtime is done with it: another attempt would repeat what cost time. */
   worked?: boolean;
@@ -87,8 +85,11 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     const run = gateway.run(job.capability as CapabilityId, job.input as never, {
       signal: abort.signal,
       requestId: job.id,
+      caller: job.owner,
+      class: job.priority,
       file: options.open(job.owner),
     }) as Run<unknown, Record<string, unknown>>;
+    watch.charge(() => run.cost);
     let dispatched = false;
     let files: MadeFile[] | undefined;
     let output: Record<string, unknown> | undefined;
@@ -131,7 +132,7 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
     }
   }
 
-  function follow({ job, meter, startedAt }: Work, watch: Stopwatch, event: RunEvent<unknown, unknown>): void {
+  function follow({ job, meter }: Work, watch: Stopwatch, event: RunEvent<unknown, unknown>): void {
     const { owner, id } = job;
     if (event.type === 'preview') {
       const data = { id, media_type: event.media_type, data: toBase64(event.bytes) };
@@ -147,7 +148,7 @@ export function createPerformer(options: PerformerOptions): (work: Work) => Prom
       told = event.type === 'progress' ? meter.progress(event) : meter.chunk();
     }
     if (!told) return;
-    const eta_s = toEta(job, meter, () => remaining(performance.now() - startedAt, told.percent));
+    const eta_s = toEta(job, meter, () => remaining(meter.workedMs, told.percent));
     publish({ type: 'job:progress', owner, job: id, data: { id, ...told, ...(eta_s === undefined ? {} : { eta_s }) } });
   }
 
@@ -233,7 +234,7 @@ export function toEnded(job: JobHead, { state, at, error, notes }: Outcome): Job
   return { ...job, state, finishedAt: at, notes: { ...job.notes, ...notes }, ...(error ? { error } : {}) };
 }
 
-/** Seconds left: as the runtime tells them, else as `guess` has it. What the gateway does itself is not guessed: it may pause. */
+/** Seconds left: as the runtime or the card tells them, else as `guess` has it. What the gateway does itself is not guessed: it may pause. */
 export function toEta(
   job: Pick<JobHead, 'capability'>,
   { eta }: Pick<ProgressMeter, 'eta'>,

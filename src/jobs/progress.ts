@@ -1,5 +1,6 @@
 // How far a job is, said to people at a bearable rate: never backwards, never beyond 100, at most ten times a second.
 import type { ProgressEvent, StatusEvent } from '../event.ts';
+import { SOME } from './estimate.ts';
 import type { JobProgress } from './view.ts';
 
 const PAUSE_MS = 100;
@@ -11,8 +12,13 @@ export interface ProgressMeter {
   /** A piece of the answer came; pieces are counted where the runtime says nothing better. */
   chunk(): JobProgress | undefined;
   readonly latest: JobProgress | undefined;
-  /** Seconds left, where the runtime says so; null where it says how far it is, and not that. */
+  /**
+   * Seconds left, where the runtime says so, or the card: while it waits for that, and until the work says how far it is. null
+   * where the runtime says how far it is, and not that.
+   */
   readonly eta: number | null | undefined;
+  /** Milliseconds since the work itself began; undefined while it waits for that. */
+  readonly workedMs: number | undefined;
 }
 
 export function createProgressMeter(clock: () => number = () => performance.now()): ProgressMeter {
@@ -20,7 +26,12 @@ export function createProgressMeter(clock: () => number = () => performance.now(
   let toldAt = -Infinity;
   let chunks = 0;
   let measured = false;
-  let eta: { seconds: number; at: number } | null | undefined;
+  let eta: { seconds: number; at: number; by: 'runtime' | 'card' } | null | undefined;
+  let workingSince: number | undefined = clock();
+
+  function work(): void {
+    workingSince ??= clock();
+  }
 
   function tell(next: JobProgress, urgent = false): JobProgress | undefined {
     latest = next;
@@ -36,10 +47,12 @@ export function createProgressMeter(clock: () => number = () => performance.now(
       if (!Number.isFinite(done) || !Number.isFinite(total) || total < 0) return undefined;
       if (total === 0 && unit !== 'bytes') return undefined;
       measured = true;
-      if (left !== undefined) eta = { seconds: left, at: clock() };
-      else if (rate !== undefined || eta) eta = null;
+      work();
+      if (left !== undefined) eta = { seconds: left, at: clock(), by: 'runtime' };
+      else if (rate !== undefined || eta?.by === 'runtime') eta = null;
       const before = latest?.percent ?? 0;
       const percent = total === 0 ? before : Math.min(100, Math.max(before, (done / total) * 100));
+      if (eta?.by === 'card' && percent >= SOME) eta = undefined;
       return tell(
         {
           percent: Math.round(percent * 10) / 10,
@@ -52,14 +65,19 @@ export function createProgressMeter(clock: () => number = () => performance.now(
         percent === 100 && before !== 100,
       );
     },
-    status({ state, message }) {
-      // Who waits has no speed.
-      if (eta) eta = null;
+    status({ state, message, eta: left }) {
+      if (state === 'running') work();
+      else workingSince = undefined;
+      if (left !== undefined) eta = { seconds: left, at: clock(), by: 'card' };
+      // Who waits has no speed; and nobody knows any more when it has its turn.
+      else if (eta?.by === 'runtime') eta = null;
+      else if (eta && state === 'queued') eta = undefined;
       const { rate: _, ...known } = latest ?? {};
       return tell({ ...known, percent: latest?.percent ?? 0, message: message ?? state }, true);
     },
     chunk() {
       chunks++;
+      work();
       if (measured) return undefined;
       return tell({ percent: latest?.percent ?? 0, done: chunks, unit: 'pieces' });
     },
@@ -67,7 +85,11 @@ export function createProgressMeter(clock: () => number = () => performance.now(
       return latest;
     },
     get eta() {
-      return eta && Math.max(0, Math.ceil(eta.seconds - (clock() - eta.at) / 1000));
+      // What the card said was a guess: it is late, and not done.
+      return eta && Math.max(eta.by === 'card' ? 1 : 0, Math.ceil(eta.seconds - (clock() - eta.at) / 1000));
+    },
+    get workedMs() {
+      return workingSince === undefined ? undefined : clock() - workingSince;
     },
   };
 }

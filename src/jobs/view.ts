@@ -35,7 +35,17 @@ export const jobView = z.object({
   progress: progressView.nullable(),
   attempts: z.int(),
   max_attempts: z.int(),
-  timings: z.object({ queue_ms: z.number(), swap_ms: z.number(), run_ms: z.number() }).nullable(),
+  timings: z
+    .object({
+      queue_ms: z.number(),
+      swap_ms: z.number(),
+      run_ms: z.number(),
+      evicted: z
+        .array(z.string())
+        .optional()
+        .describe('Models that left the card for it; only where it used the card.'),
+    })
+    .nullable(),
   batch: z.string().nullable(),
   index: z.int().nullable(),
   metadata: z.record(z.string(), z.string()),

@@ -4,7 +4,7 @@ import type { Held, JobRecord } from '../store.ts';
 import { unref } from '../timers.ts';
 import { createOwnQueue, isOwn } from './own.ts';
 import { cancelledError, createPerformer, type PerformerOptions, type Work } from './perform.ts';
-import { createProgressMeter, type ProgressMeter } from './progress.ts';
+import { createProgressMeter } from './progress.ts';
 
 export interface WorkerOptions extends Omit<PerformerOptions, 'stopping' | 'onRequeued'> {
   /** Unique among all that ever worked on the store. */
@@ -21,11 +21,11 @@ export interface Worker {
   /** Stops a job that runs here. False where it does not. */
   cancel(id: string): boolean;
   /** What is known of a job that runs here. */
-  live(id: string): (Pick<Work, 'startedAt' | 'target' | 'meter'> & { progress: ProgressMeter['latest'] }) | undefined;
+  live(id: string): Work | undefined;
   holds(id: string): boolean;
   running(): number;
-  /** Slots that are taken. */
-  busy(): number;
+  /** What takes a slot. */
+  working(): readonly Work[];
   /** No more claims; what runs goes back to wait, its attempt not counted. Resolves when all is written down. */
   stop(): Promise<void>;
 }
@@ -49,8 +49,8 @@ export function createWorker(options: WorkerOptions): Worker {
 
   const perform = createPerformer({ ...options, stopping: () => stopping, onRequeued: own.add });
   const mayClaim = () => started && !stopping && !gateway.draining();
-  const busy = () => [...held.values()].filter(({ job }) => !isOwn(job)).length;
-  const isFull = () => busy() >= concurrency;
+  const working = () => [...held.values()].filter(({ job }) => !isOwn(job));
+  const isFull = () => working().length >= concurrency;
 
   /** One at a time: two claims at once would only race each other. */
   async function pump(): Promise<void> {
@@ -80,6 +80,8 @@ export function createWorker(options: WorkerOptions): Worker {
       wakeIn(RETRY_MS);
     } finally {
       claiming = false;
+      // Called for while it was found out when to look again.
+      if (again) poke();
     }
   }
 
@@ -106,7 +108,6 @@ export function createWorker(options: WorkerOptions): Worker {
       job,
       abort: new AbortController(),
       meter: createProgressMeter(),
-      startedAt: performance.now(),
       done: Promise.resolve(),
     };
     held.set(job.id, work);
@@ -148,15 +149,10 @@ export function createWorker(options: WorkerOptions): Worker {
       work?.abort.abort(cancelledError());
       return work !== undefined;
     },
-    live(id) {
-      const work = held.get(id);
-      if (!work) return undefined;
-      const { startedAt, target, meter } = work;
-      return { startedAt, meter, progress: meter.latest, ...(target ? { target } : {}) };
-    },
+    live: (id) => held.get(id),
     holds: (id) => held.has(id),
     running: () => held.size,
-    busy,
+    working,
     async stop() {
       stopping = true;
       unlisten();

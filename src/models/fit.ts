@@ -9,6 +9,8 @@ export type Facts = Pick<Model, 'size' | 'vram' | 'kvPerToken' | 'contextWindow'
 const COMPUTE_BYTES = 300 * 1024 ** 2;
 /** What a model of pictures needs beside its weights while it works: SDXL is 6.9 GB, and 8 to 10 GB at its peak. */
 const WORKING_SHARE = 0.25;
+/** Of all that such a model takes, what grows with what it makes. */
+const GROWING_SHARE = WORKING_SHARE / (1 + WORKING_SHARE);
 /** A measurement counts for contexts that are this near to its own. */
 const NEAR = 1 / 8;
 /** Attention's cache where nobody tells: 140 KiB a token at 5 GB of weights (qwen3:8b 144, llama3.2:3b 112), with the root of the size. */
@@ -28,42 +30,62 @@ const BITS: [name: RegExp, bits: number][] = [
 ];
 
 /**
- * Bytes of VRAM that a model takes for `context` tokens; undefined where nothing is known. The first that there is:
+ * Bytes of VRAM that a model takes for `extent`: tokens of context, or pixels of all frames at once. Undefined where nothing is
+ * known. The first that there is:
  *
- * 1. what was measured for about that context;
- * 2. what its runtime or workflow says;
- * 3. weights + context · cache per token + compute buffers, from a measurement for another context where there is one.
- *    Models without a context take a share of their weights to work in instead.
+ * 1. what was measured for about that extent, or for extents on both sides of it;
+ * 2. what was measured for another, and what the difference takes;
+ * 3. what its runtime or workflow says;
+ * 4. weights + context · cache per token + compute buffers. Models without a context take a share of their weights to work in
+ *    instead.
  *
- * Without `context`: what it was measured for, else the usual one, which Ollama takes by the size of the card.
+ * A measurement that is no more than a guess counts where it is the larger one. Without `extent`: what it was measured for, else
+ * the `usual` context, which Ollama takes by the size of the card.
  */
 export function estimateVram(
   facts: Facts,
   measured?: Footprint,
-  context?: number,
+  extent?: number,
   usual = defaultContext(),
 ): Vram | undefined {
-  const asked = known(context);
-  if (measured && isAbout(measured.context, asked)) {
-    return { bytes: toWhole(measured.bytes), basis: 'measured', context: measured.context ?? null };
+  const asked = known(extent);
+  if (measured?.confidence === 'guess') {
+    const guess = { ...fromMeasured(facts, measured, asked), basis: 'estimated' as const };
+    const other = estimateVram(facts, undefined, extent, usual);
+    return other && other.bytes > guess.bytes ? other : guess;
   }
+  if (measured) return fromMeasured(facts, measured, asked);
   const told = known(facts.vram);
   if (told !== undefined) return { bytes: toWhole(told), basis: 'told', context: null };
   const weights = toWeights(facts);
-  const window = known(facts.contextWindow);
-  if (window === undefined && known(facts.kvPerToken) === undefined) {
-    if (weights === undefined) return undefined;
+  if (weights === undefined) return undefined;
+  if (!countsTokens(facts)) {
     return { bytes: toWhole(weights * (1 + WORKING_SHARE) + COMPUTE_BYTES), basis: 'estimated', context: null };
   }
-  const tokens = Math.min(asked ?? usual, window || Infinity);
-  const perToken = known(facts.kvPerToken) ?? toUsualCache(weights ?? 0);
-  if (measured?.context !== undefined) {
-    const bytes = measured.bytes + (tokens - measured.context) * perToken;
-    const least = Math.min(measured.bytes, weights ?? 0);
-    return { bytes: toWhole(Math.max(bytes, least)), basis: 'estimated', context: tokens };
+  const tokens = toTokens(facts, asked ?? usual);
+  const bytes = toWhole(weights + tokens * toCache(facts) + COMPUTE_BYTES);
+  return { bytes, basis: 'estimated', context: tokens };
+}
+
+function fromMeasured(facts: Facts, measured: Footprint, asked: number | undefined): Vram {
+  const { bytes, extent } = measured;
+  const ofTokens = countsTokens(facts);
+  if (extent === undefined || asked === undefined || isAbout(extent, asked)) {
+    return { bytes: toWhole(bytes), basis: 'measured', context: ofTokens && extent !== undefined ? extent : null };
   }
-  if (weights === undefined) return undefined;
-  return { bytes: toWhole(weights + tokens * perToken + COMPUTE_BYTES), basis: 'estimated', context: tokens };
+  if (!ofTokens) {
+    return { bytes: toWhole(growTo(bytes, extent, asked, measured.perUnit)), basis: 'estimated', context: null };
+  }
+  const tokens = toTokens(facts, asked);
+  const perToken = measured.perUnit ?? toCache(facts);
+  const least = Math.min(bytes, toWeights(facts) ?? 0);
+  const grown = Math.max(bytes + (tokens - extent) * perToken, least);
+  return { bytes: toWhole(grown), basis: 'estimated', context: tokens };
+}
+
+/** What takes `bytes` for one extent takes so much for a larger one; for a smaller one nobody knows that it takes less. */
+export function growTo(bytes: number, from: number, to: number, perUnit = (bytes * GROWING_SHARE) / from): number {
+  return bytes + Math.max(0, to - from) * Math.max(0, perUnit);
 }
 
 /** Tokens that Ollama loads a model for where nobody says, by the bytes of VRAM of the card; of a small one where there is none. */
@@ -108,10 +130,21 @@ function toWhole(bytes: number): number {
   return Math.min(Math.max(0, Math.round(bytes)), Number.MAX_SAFE_INTEGER);
 }
 
-/** Runtimes that tell no context load a model for the same one every time. */
-function isAbout(measured: number | undefined, asked: number | undefined): boolean {
-  if (measured === undefined || asked === undefined) return true;
+function isAbout(measured: number, asked: number): boolean {
   return Math.abs(measured - asked) <= asked * NEAR;
+}
+
+/** Whether what it takes is counted in tokens. */
+export function countsTokens({ contextWindow, kvPerToken }: Facts): boolean {
+  return known(contextWindow) !== undefined || known(kvPerToken) !== undefined;
+}
+
+function toTokens({ contextWindow }: Facts, asked: number): number {
+  return Math.min(asked, known(contextWindow) || Infinity);
+}
+
+function toCache(facts: Facts): number {
+  return known(facts.kvPerToken) ?? toUsualCache(toWeights(facts) ?? 0);
 }
 
 /** On disk as in memory; from their number and how they are stored where nobody says how large the files are. */

@@ -8,10 +8,11 @@ import type { Footprints } from './footprints.ts';
 import { unref, untilAborted } from '../timers.ts';
 import { createIdle } from './residency/idle.ts';
 import type { Spot } from './residency/load.ts';
-import { createLoads } from './residency/loads.ts';
+import { createLoads, type Wish } from './residency/loads.ts';
 import { createLook } from './residency/look.ts';
 import { createPolicies, type PolicyChange } from './residency/policies.ts';
 import { createPreloads } from './residency/preload.ts';
+import { createRestore } from './residency/restore.ts';
 import { unloadModel } from './residency/unload.ts';
 import { toResidentView } from './residency/views.ts';
 import type { LoadView, ResidentView } from './views.ts';
@@ -36,11 +37,14 @@ export interface ResidencyOptions {
   hasCard?: () => boolean | undefined;
   /** Seconds without use until any model is sent away; undefined: runtimes decide. */
   ttlS: number | undefined;
+  /** Milliseconds without use of the card until what is to be in memory, and had to leave, comes back; undefined: it stays out. */
+  restoreMs?: number;
   /** Milliseconds, on the arbiter's clock. */
   now: () => number;
   limits?: Partial<ResidencyLimits>;
   onChanged(): void;
   warn(message: string, fields: Record<string, unknown>): void;
+  note?(message: string, fields: Record<string, unknown>): void;
 }
 
 /** Milliseconds. */
@@ -57,9 +61,12 @@ export interface ResidencyLimits {
 
 const LIMITS: ResidencyLimits = { sweep: 2000, look: 1500, patience: 10_000, verify: 10_000 };
 
+/** A load by name. */
+export type Asked = Pick<Wish, 'signal' | 'caller' | 'class' | 'limitMs'> & { keepS?: number };
+
 export interface Residency {
   /** Makes room as a request for it would. Resolves when it is measured loaded. Throws not_supported, model_not_found, insufficient_vram. */
-  load(name: string, options: { signal: AbortSignal; keepS?: number }): Promise<LoadView>;
+  load(name: string, options: Asked): Promise<LoadView>;
   /** Resolves when it is measured gone. Throws conflict while it is in use, not_supported. Without a name: all that are not in use. */
   unload(name: string | undefined, signal: AbortSignal): Promise<LoadView[]>;
   /** What sits in memory, of every runtime that tells. One that does not answer is left out, and named. */
@@ -71,6 +78,8 @@ export interface Residency {
   keepOf(runtime: string, model: string): number | undefined;
   /** A call begins to use a model; what it returns is to be called when that has ended. */
   use(runtime: string, model: string): () => void;
+  /** A runtime was restarted and holds nothing any more: what is to be in memory comes back. */
+  lost(runtime: string): void;
   /** Models that are on their way to memory now. */
   loading(runtime: string): ReadonlySet<string>;
   /** Grows with every change of policies and of what `loading` tells. */
@@ -121,11 +130,29 @@ export function createResidency(options: ResidencyOptions): Residency {
     load: async (runtime, model, signal) => {
       // It may have been away when its list was read.
       await catalog().refreshOf(runtime);
-      await load(`${runtime}/${model}`, { signal });
+      await load(`${runtime}/${model}`, { signal, class: 'normal' });
     },
     now,
     warn,
   });
+  const restore =
+    options.restoreMs === undefined
+      ? undefined
+      : createRestore({
+          restoreMs: options.restoreMs,
+          arbiter,
+          policies: policies.all,
+          policyOf: ({ runtime, model }) => policies.of(runtime, model),
+          find: async ({ runtime, model }) => {
+            await catalog().refreshOf(runtime);
+            return find(`${runtime}/${model}`);
+          },
+          inMemory: patientLook,
+          load: ({ runtime, model }, order) => load(`${runtime}/${model}`, order),
+          add: preloads.add,
+          now,
+          note: options.note ?? (() => {}),
+        });
 
   function ttlOf(runtime: string, model: string): number | undefined {
     const policy = policies.of(runtime, model);
@@ -145,11 +172,11 @@ export function createResidency(options: ResidencyOptions): Residency {
     await briefly(catalog().refreshOf(runtime));
   }
 
-  async function load(name: string, { signal, keepS }: { signal: AbortSignal; keepS?: number }): Promise<LoadView> {
+  async function load(name: string, { keepS, ...wish }: Asked): Promise<LoadView> {
     await policies.read();
     const spot = await find(name);
     const place = [spot.runtime.name, spot.model.id] as const;
-    const view = await loads.join(spot, { signal, keep: keepS ?? keepOf(...place) });
+    const view = await loads.join(spot, { ...wish, keep: keepS ?? keepOf(...place) });
     idle.use(...place)();
     if (keepS !== undefined) idle.stay(...place, keepS);
     await moved(spot.runtime.name);
@@ -267,6 +294,7 @@ export function createResidency(options: ResidencyOptions): Residency {
     },
     keepOf,
     use: idle.use,
+    lost: (runtime) => restore?.lost(runtime),
     loading: loads.loading,
     version: () => version + policies.version(),
     read: policies.read,
@@ -274,7 +302,10 @@ export function createResidency(options: ResidencyOptions): Residency {
       await policies.read();
       for (const policy of policies.all()) if (policy.preload) preloads.add(policy);
       const tasks = [oneAtATime(tend), oneAtATime(() => preloads.work(closing.signal))];
-      const tick = () => tasks.forEach((task) => task());
+      const tick = () => {
+        restore?.look();
+        tasks.forEach((task) => task());
+      };
       timer = setInterval(tick, limits.sweep);
       unref(timer);
       tick();

@@ -1,17 +1,13 @@
-// The machine as it stands: its cards by owner, its processor and memory, and what can be asked of it.
+// The machine as it stands: its cards, its processor and memory, and what can be asked of it.
 import type { OpenAPIHono } from '@hono/zod-openapi';
-import { z } from 'zod';
-import { chosenCard, gpuView, hardwareView, offeredView } from '../hardware.ts';
+import type { z } from 'zod';
+import { chosenCard, hardwareView, offeredView } from '../hardware.ts';
 import { toOffered } from '../hardware/offered.ts';
-import { toInput } from '../http/body.ts';
 import type { AppEnv } from '../http/context.ts';
 import { describeRoute } from '../http/openapi.ts';
 import { respondJson } from '../http/respond.ts';
 
 const TAG = 'system';
-const gpuQuery = z.object({
-  history: z.enum(['0', '1']).optional().describe('0 leaves the history out. Default 1.'),
-});
 
 export function serveHardware(app: OpenAPIHono<AppEnv>): void {
   describeRoute(app, {
@@ -42,18 +38,5 @@ export function serveHardware(app: OpenAPIHono<AppEnv>): void {
   app.get('/system/capabilities', async (c) => {
     const offered = await toOffered(c.var.app.gateway.catalog);
     return respondJson(c, { capabilities: offered } satisfies z.output<typeof offeredView>);
-  });
-
-  describeRoute(app, {
-    method: 'get',
-    path: '/gpu',
-    tag: TAG,
-    summary: 'The card by owner, with the last quarter of an hour',
-    query: gpuQuery,
-    output: gpuView,
-  });
-  app.get('/gpu', async (c) => {
-    const { history } = toInput(gpuQuery, c.req.query());
-    return respondJson(c, await c.var.app.gpu.view({ history: history !== '0' }));
   });
 }

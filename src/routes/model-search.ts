@@ -110,7 +110,7 @@ function toRating(c: AppContext) {
   const isPinned = (runtime: string, model: string) => residency.policyOf(runtime, model).pinned;
   const roomOf = toRoomOf(gateway.arbiter.snapshot(), isPinned);
   return (facts: Facts, context?: number, place?: { runtime: string; model: string }) => {
-    const measured = place && footprints.of(place.runtime, place.model);
+    const measured = place && footprints.of(place.runtime, place.model, context);
     const vram = estimateVram(facts, measured, context, usual);
     const room = roomOf(place?.runtime, place?.model);
     return { vram, fit: judge(vram, room), budget: room.budget };

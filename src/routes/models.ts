@@ -162,7 +162,7 @@ async function showModel(c: AppContext, name: string): Promise<Response> {
   let { vram, fit } = card;
   if (vram && context !== undefined) {
     const isPinned = (...place: [string, string]) => residency.policyOf(...place).pinned;
-    vram = estimateVram(model, footprints.of(runtime, model.id), context) ?? null;
+    vram = estimateVram(model, footprints.of(runtime, model.id, context), context) ?? null;
     fit = judge(vram ?? undefined, toRoomOf(arbiter.snapshot(), isPinned)(runtime, model.id)) ?? null;
   }
   const details: z.output<typeof modelDetails> = {

@@ -92,7 +92,7 @@ export function serveSystem(app: OpenAPIHono<AppEnv>): void {
       card: {
         budget: budget ?? null,
         held: held.map(({ runtime, model, footprint, leases }) => ({ runtime, model, footprint, leases })),
-        waiting,
+        waiting: waiting.map(({ runtime, model }) => ({ runtime, model })),
       },
     } satisfies z.output<typeof status>);
   });

@@ -74,9 +74,10 @@ describe('arbiter', () => {
     const arbiter = open(card, undefined);
     const first = await take(arbiter, card.tenant, 'a', 4);
     card.load('a', 4);
+    first.lease.running();
     const second = take(arbiter, card.tenant, 'b', 4);
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(arbiter.snapshot().waiting).toEqual([{ runtime: 'r', model: 'b' }]);
+    expect(arbiter.snapshot().waiting).toMatchObject([{ runtime: 'r', model: 'b' }]);
     first.lease.release();
     const { statuses } = await second;
     expect(statuses).toContainEqual(

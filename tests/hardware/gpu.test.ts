@@ -2,8 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/error.ts';
 import type { Card, Hardware, Owner, Reading, Sample } from '../../src/hardware.ts';
-import { createGpu, type GpuOptions } from '../../src/hardware/gpu.ts';
+import { createGpu } from '../../src/hardware/gpu.ts';
+import { toGpuEvent, toSwapEvent, type Viewer } from '../../src/hardware/tell.ts';
 import { toWarnings, type Situation } from '../../src/hardware/warnings.ts';
+import type { View } from '../../src/arbiter/arbiter.ts';
 import type { Resident, RuntimeAdapter } from '../../src/runtime.ts';
 
 const GIB = 1024 ** 3;
@@ -30,7 +32,18 @@ interface FakeHardware extends Hardware {
   card: Card | undefined;
   samples: Sample[];
   hangs: boolean;
+  /** Adds a sample, and tells of it. */
+  sample(sample: Sample): void;
 }
+
+const toSample = (second: number, used: number): Sample => ({
+  at: new Date(second * 1000).toISOString(),
+  used,
+  gtt_used: 0,
+  busy: null,
+  temperature_c: null,
+  power_w: null,
+});
 
 function fakeHardware(card: Card | undefined = CARD): FakeHardware {
   const reading = (): Reading => ({
@@ -40,8 +53,14 @@ function fakeHardware(card: Card | undefined = CARD): FakeHardware {
     problems: [],
     ...(hardware.card ? {} : { why: 'No card; buy one.' }),
   });
+  const listeners: ((sample: Sample) => void)[] = [];
   const hardware: FakeHardware = {
     card,
+    onSample: (listener) => void listeners.push(listener),
+    sample(sample) {
+      hardware.samples.push(sample);
+      for (const listener of listeners) listener(sample);
+    },
     samples: [],
     hangs: false,
     read: () => (hardware.hangs ? new Promise(() => {}) : Promise.resolve(reading())),
@@ -80,23 +99,73 @@ function tenant(name: string, residents: Resident[] = [], device?: 'card' | 'pro
   return runtime;
 }
 
-type Held = ReturnType<GpuOptions['arbiter']['snapshot']>['held'][number];
-const held = (runtime: string, model: string, footprint: number, leases: number): Held => ({
+type Held = View['held'][number];
+const held = (runtime: string, model: string, footprint: number, leases: number, loading = false): Held => ({
   runtime,
   model,
   footprint,
   leases,
   usedAt: 0,
+  since: 0,
+  loading,
+  loadMs: 0,
+  leaving: false,
+  stuck: false,
+});
+const waits = (model: string, caller: string, position: number): View['waiting'][number] => ({
+  runtime: 'a',
+  model,
+  caller,
+  position,
+  footprint: GIB,
+  class: 'interactive',
+  id: position,
+  since: 500,
+  dueAt: 0,
+  loadMs: 0,
+  runMs: 0,
+  message: 'large is answering others',
+  eta: 12,
+});
+const swap = (second: number, caller: string): View['swaps'][number] => ({
+  at: second * 1000,
+  runtime: 'a',
+  model: 'next',
+  caller,
+  because: 'making room: unloading old',
+  tookMs: 1234,
+  evicted: [{ runtime: 'b', model: 'old' }],
 });
 
-function open(runtimes: RuntimeAdapter[], { hardware = fakeHardware(), books = [] as Held[], pinned = '' } = {}) {
+const OWNER: Viewer = { caller: 'owner', isOwner: true };
+const GUEST: Viewer = { caller: 'guest', isOwner: false };
+
+interface Given {
+  hardware?: FakeHardware;
+  books?: Held[];
+  pinned?: string;
+  waiting?: View['waiting'];
+  swaps?: View['swaps'];
+}
+
+function open(runtimes: RuntimeAdapter[], given: Given = {}) {
+  const { hardware = fakeHardware(), books = [], pinned = '', waiting = [], swaps = [] } = given;
+  const snapshot = (): View => ({
+    held: books,
+    running: [],
+    waiting,
+    swaps,
+    budget: 11 * GIB,
+    others: GIB,
+    closed: undefined,
+  });
   const gpu = createGpu({
     runtimes,
     hardware,
-    arbiter: { snapshot: () => ({ held: books, waiting: [{ runtime: 'a', model: 'next' }], budget: 11 * GIB }) },
+    arbiter: { snapshot },
     residency: { policyOf: (runtime, model) => ({ runtime, model, pinned: model === pinned, preload: false }) },
   });
-  return { hardware, view: (options?: { history?: boolean }) => gpu.view(options) };
+  return { hardware, gpu, view: gpu.view, snapshot };
 }
 
 describe('the card by owner', () => {
@@ -126,11 +195,14 @@ describe('the card by owner', () => {
       cards: [CARD],
       budget: 11 * GIB,
       others: 2 * GIB,
+      others_counted: GIB,
       free: 3 * GIB,
-      waiting: [{ runtime: 'a', model: 'next' }],
+      waiting: [],
+      swaps: [],
       warnings: [],
       why: null,
       history: [],
+      timeline: { at: [], owners: [], rows: [], others: [], swaps: [] },
     });
   });
 
@@ -181,9 +253,11 @@ describe('the card by owner', () => {
 
   it('is told without its history, and with it', async () => {
     const { hardware, view } = open([]);
-    hardware.samples = [{ at: '', used: 1, gtt_used: 0, busy: null, temperature_c: null, power_w: null }];
-    expect((await view({ history: false })).history).toEqual([]);
-    expect((await view()).history).toHaveLength(1);
+    hardware.samples = [toSample(1, 1)];
+    expect(await view({ history: false })).toMatchObject({ history: [], timeline: null });
+    // A sample that was there before anybody listened is in the timeline as well.
+    const { history, timeline } = await view();
+    expect([history.length, timeline!.at]).toEqual([1, [history[0]!.at]]);
   });
 
   it('is guessed by the budget where there is no card to read', async () => {
@@ -191,6 +265,103 @@ describe('the card by owner', () => {
     hardware.card = undefined;
     const { card, free, others, why } = await open([tenant('o', [{ model: 'm', vram: GIB }])], { hardware }).view();
     expect({ card, free, others, why }).toEqual({ card: null, free: 10 * GIB, others: 0, why: 'No card; buy one.' });
+  });
+});
+
+describe('who waits, and what made room', () => {
+  const given = {
+    waiting: [waits('late', 'guest', 2), waits('next', 'owner', 1)],
+    swaps: [swap(1, 'owner'), swap(2, 'guest'), { ...swap(3, ''), failure: 'It would not leave.' }],
+  };
+
+  it('is told in order, with when and why', async () => {
+    const { waiting, swaps } = await open([], given).view({ viewer: OWNER, now: 2500 });
+    expect(waiting.map(({ model, caller }) => [model, caller])).toEqual([
+      ['next', 'owner'],
+      ['late', 'guest'],
+    ]);
+    expect(waiting[0]).toEqual({
+      runtime: 'a',
+      model: 'next',
+      position: 1,
+      class: 'interactive',
+      caller: 'owner',
+      waited_s: 2,
+      eta_s: 12,
+      why: 'large is answering others',
+    });
+    expect(swaps[1]).toEqual({
+      at: '1970-01-01T00:00:02.000Z',
+      runtime: 'a',
+      model: 'next',
+      caller: 'guest',
+      took_s: 1.2,
+      failure: null,
+      evicted: [{ runtime: 'b', model: 'old' }],
+      because: 'making room: unloading old',
+    });
+    expect(swaps.map(({ failure }) => failure)).toEqual(['It would not leave.', null, null]);
+  });
+
+  it('names nobody else to whoever is not the owner', async () => {
+    const { gpu, view } = open([], given);
+    const { waiting, swaps } = await view({ viewer: GUEST });
+    expect(waiting.map(({ caller }) => caller)).toEqual([null, 'guest']);
+    expect(swaps.map(({ caller }) => caller)).toEqual([null, 'guest', null]);
+    expect(gpu.swaps(2, GUEST).map(({ at, caller }) => [Date.parse(at), caller])).toEqual([
+      [3000, null],
+      [2000, 'guest'],
+    ]);
+    expect((await view()).waiting.map(({ caller }) => caller)).toEqual([null, null]);
+  });
+
+  it('is told to everybody who watches, without callers', () => {
+    const { snapshot } = open([], { ...given, books: [held('a', 'm', GIB, 1)] });
+    const told = JSON.stringify([toGpuEvent(snapshot()), toSwapEvent(given.swaps[1]!)]);
+    expect(told).toContain('late');
+    expect(told).not.toContain('guest');
+    expect(toGpuEvent(snapshot()).held).toEqual([{ runtime: 'a', model: 'm', footprint: GIB, leases: 1 }]);
+  });
+});
+
+describe('the timeline', () => {
+  it('tells who held how much at each sample, what others did, and the swaps between', async () => {
+    const books = [held('a', 'small', 2 * GIB, 0)];
+    const { hardware, view } = open([], { books, swaps: [swap(1, 'owner'), swap(15, 'owner')] });
+    hardware.sample(toSample(10, 3 * GIB));
+    books.splice(0, 1, held('b', 'large', 8 * GIB, 1), held('a', 'coming', GIB, 1, true));
+    hardware.sample(toSample(20, 9 * GIB));
+    const { timeline } = await view();
+    expect(timeline).toEqual({
+      at: ['1970-01-01T00:00:10.000Z', '1970-01-01T00:00:20.000Z'],
+      owners: [
+        { runtime: 'b', model: 'large' },
+        { runtime: 'a', model: 'small' },
+      ],
+      rows: [
+        [0, 2 * GIB],
+        [8 * GIB, 0],
+      ],
+      others: [GIB, GIB],
+      swaps: [expect.objectContaining({ at: '1970-01-01T00:00:15.000Z' })],
+    });
+    expect((await view({ history: false })).timeline).toBeNull();
+  });
+
+  it('forgets what the history has forgotten, and names no more owners than anybody can look at', async () => {
+    const books: Held[] = [];
+    const { hardware, view } = open([], { books });
+    for (let second = 0; second < 300; second++) {
+      books.splice(0, 1, held('a', `m${second}`, (second + 1) * 1000, 0));
+      hardware.sample(toSample(second, 400_000));
+    }
+    hardware.samples.splice(0, 200);
+    const { timeline } = await view();
+    expect(timeline!.at).toHaveLength(100);
+    expect(timeline!.owners).toHaveLength(64);
+    expect(timeline!.owners[0]).toEqual({ runtime: 'a', model: 'm299' });
+    // Whoever is not named is among the others.
+    expect(timeline!.others[0]).toBe(400_000);
   });
 });
 

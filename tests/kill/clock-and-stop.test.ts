@@ -202,5 +202,6 @@ function toEnd({ state, finished_at, result }: JobView) {
 
 function expectSound({ state, timings }: JobView): void {
   expect(state).toBe('done');
-  for (const ms of Object.values(timings!)) expect(ms).toBeGreaterThanOrEqual(0);
+  const { evicted: _, ...times } = timings!;
+  for (const ms of Object.values(times)) expect(ms).toBeGreaterThanOrEqual(0);
 }

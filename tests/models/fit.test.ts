@@ -22,7 +22,7 @@ describe('estimateVram', () => {
   });
 
   it('goes by measurement first, then by what it is told, then by its weights', () => {
-    const measured: Footprint = { bytes: 7e9, context: 8192, count: 1 };
+    const measured: Footprint = { bytes: 7e9, extent: 8192, count: 1, confidence: 'seen' };
     const told = { ...qwen8, vram: 9e9 };
     expect(estimateVram(told, measured)).toEqual({ bytes: 7e9, basis: 'measured', context: 8192 });
     expect(estimateVram(told, measured, 8000)).toMatchObject({ bytes: 7e9, basis: 'measured' });
@@ -31,9 +31,28 @@ describe('estimateVram', () => {
   });
 
   it('takes a measurement for another context along', () => {
-    const measured: Footprint = { bytes: 6e9, context: 4096, count: 1 };
+    const measured: Footprint = { bytes: 6e9, extent: 4096, count: 1, confidence: 'seen' };
     const larger = estimateVram(qwen8, measured, 16_384)!;
     expect(larger).toEqual({ bytes: 6e9 + 12_288 * qwen8.kvPerToken!, basis: 'estimated', context: 16_384 });
+    // What was told is of another context, and what was seen of several tells best what more of it takes.
+    expect(estimateVram({ ...qwen8, vram: 5e9 }, measured, 16_384)).toEqual(larger);
+    const sloped = estimateVram(qwen8, { ...measured, perUnit: 1000 }, 16_384);
+    expect(sloped).toMatchObject({ bytes: 6e9 + 12_288_000 });
+  });
+
+  it('lets a larger picture take more than the one that was measured, and a smaller one no less', () => {
+    const measured: Footprint = { bytes: 9e9, extent: 1024 ** 2, count: 1, confidence: 'seen' };
+    const of = (extent: number) => estimateVram({ size: 6.9e9, vram: 9.5e9 }, measured, extent)!;
+    expect(of(1024 ** 2)).toEqual({ bytes: 9e9, basis: 'measured', context: null });
+    expect(of(4 * 1024 ** 2)).toEqual({ bytes: 9e9 + 3 * 1.8e9, basis: 'estimated', context: null });
+    expect(of(512 ** 2)).toMatchObject({ bytes: 9e9 });
+  });
+
+  it('takes a guess only where it is the larger one', () => {
+    const guess: Footprint = { bytes: 7e9, extent: 8192, count: 0, confidence: 'guess' };
+    expect(estimateVram({ vram: 9e9 }, guess, 8192)).toEqual({ bytes: 9e9, basis: 'told', context: null });
+    expect(estimateVram({ vram: 6e9 }, guess, 8192)).toEqual({ bytes: 7e9, basis: 'estimated', context: null });
+    expect(estimateVram({}, guess)).toMatchObject({ bytes: 7e9 });
   });
 
   it('takes no more context than the model has, and Ollama’s own where nobody says', () => {
@@ -61,16 +80,27 @@ describe('estimateVram', () => {
       contextWindow: number,
       parameters: number,
     });
-    const sizes = fc.record({ bytes: fc.nat(), context: fc.option(fc.nat(), { nil: undefined }), count: fc.nat() });
+    const sizes = fc.record({
+      bytes: fc.nat(),
+      extent: fc.option(fc.integer({ min: 1, max: 1e9 }), { nil: undefined }),
+      count: fc.nat(),
+      confidence: fc.constantFrom('guess' as const, 'seen' as const, 'sure' as const),
+    });
     fc.assert(
-      fc.property(facts, fc.option(sizes, { nil: undefined }), fc.nat(300_000), fc.nat(300_000), (odd, seen, a, b) => {
-        const given = JSON.parse(JSON.stringify(odd)) as Facts;
-        const [less, more] = [Math.min(a, b), Math.max(a, b)].map((context) => estimateVram(given, seen, context));
-        for (const vram of [less, more]) {
-          if (vram) expect(Number.isSafeInteger(vram.bytes) && vram.bytes >= 0).toBe(true);
-        }
-        if (!seen && less) expect(more!.bytes).toBeGreaterThanOrEqual(less.bytes);
-      }),
+      fc.property(
+        facts,
+        fc.option(sizes, { nil: undefined }),
+        fc.integer({ min: 1, max: 300_000 }),
+        fc.integer({ min: 1, max: 300_000 }),
+        (odd, seen, a, b) => {
+          const given = JSON.parse(JSON.stringify(odd)) as Facts;
+          const [less, more] = [Math.min(a, b), Math.max(a, b)].map((context) => estimateVram(given, seen, context));
+          for (const vram of [less, more]) {
+            if (vram) expect(Number.isSafeInteger(vram.bytes) && vram.bytes >= 0).toBe(true);
+          }
+          if (less) expect(more!.bytes).toBeGreaterThanOrEqual(less.bytes);
+        },
+      ),
     );
     expect(estimateVram({ size: Number.NaN, vram: -1, kvPerToken: Infinity })).toBeUndefined();
   });

@@ -124,6 +124,11 @@ describe('models', () => {
         mask: true,
         rank: 1,
         aliases: [`${SDXL}.safetensors [31e35c80fc]`, `${SDXL}.safetensors`],
+        usual: {
+          'image.generate': { width: 1024, height: 1024, steps: 20, batch: 1 },
+          'image.edit': { steps: 20, batch: 1 },
+          'image.vary': { steps: 20, batch: 1 },
+        },
       },
       expect.objectContaining({ id: SD15, state: 'ready', rank: 0 }),
       { id: 'R-ESRGAN 4x+', capabilities: ['image.upscale'], state: 'ready' },
@@ -470,6 +475,30 @@ describe('its memory', () => {
     expect(await runtime.gpu!.residents(signal)).toMatchObject([{ model: SD15 }]);
     await runtime.gpu!.evict(SD15, signal);
     expect(await runtime.gpu!.residents(signal)).toEqual([]);
+  });
+
+  it('is told at its peak where that was of one model alone, and as busy while it paints', async () => {
+    const { fake } = await open();
+    let peak = 7e9;
+    const relative = await openRelative(fake, {
+      '/sdapi/v1/memory': () => JSON.stringify({ cuda: { reserved: { current: 6_900_000_000, peak } } }),
+    });
+    const there = toRuntime(relative);
+    const { models, start, run } = asking(there);
+    const look = () => there.gpu!.residents(AbortSignal.timeout(5000));
+    await models();
+    expect(await look()).toEqual([{ model: SDXL, vram: 6_900_000_000 }]);
+    const painting = start('image.generate', { prompt: 'a', steps: 4, size: '64x64' });
+    await painting.next();
+    expect(await look()).toEqual([{ model: SDXL, vram: 6_900_000_000, busy: true }]);
+    peak = 9e9;
+    for await (const _ of painting) continue;
+    expect(await look()).toEqual([{ model: SDXL, vram: 6_900_000_000, peak: 9e9 }]);
+    // Of two that ran since, nobody knows whose it was.
+    for (const model of [SDXL, SD15, SDXL])
+      await run('image.generate', { prompt: 'a', steps: 1, size: '64x64' }, model);
+    peak = 11e9;
+    expect(await look()).toMatchObject([{ model: SDXL, peak: 9e9 }]);
   });
 
   it('that does not become free is said so', async () => {

@@ -1,6 +1,7 @@
 // The shipped ComfyUI workflows: they fit a real server, every parameter lands in its node, and what cannot be is told.
 import { readdirSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { extentOf } from '../../src/models/extent.ts';
 import { openWorkflows } from '../../adapters/runtimes/comfyui/shelf.ts';
 import type { Graph, ObjectInfo } from '../../adapters/runtimes/comfyui/workflow.ts';
 import { validateGraph } from '../../adapters/runtimes/comfyui/validate.ts';
@@ -81,6 +82,24 @@ describe('the shipped workflows', () => {
     );
     expect(workflows.pullHint('animatediff')).toContain('comfy node install comfyui-videohelpersuite');
     expect(workflows.pullHint('wan22-5b')).toBeUndefined();
+  });
+
+  it('tell what they make where a request does not say', async () => {
+    models = await openWorkflows({ source: 'comfyui' }).models(toInfo());
+    const { usual } = find('sdxl');
+    expect(usual).toMatchObject({
+      'image.generate': { width: 1024, height: 1024, steps: expect.any(Number) },
+      'image.edit': { steps: expect.any(Number) },
+    });
+    // As large as the picture that it is made from.
+    expect(usual!['image.edit']).not.toHaveProperty('width');
+    expect(find('animatediff').usual!['video.generate']).toMatchObject({
+      frames: 16,
+      fps: expect.any(Number),
+      batch: 1,
+    });
+    expect(extentOf('image.generate', { n: 2 }, find('sdxl'))).toBe(2 * 1024 ** 2);
+    expect(find('ace-step').usual!['music.generate']!.seconds).toBeGreaterThan(1);
   });
 
   it('estimate the memory they need', () => {

@@ -246,6 +246,29 @@ describe('memory of comfyui', () => {
     await comfyui.gpu!.evict(other.id, signal);
   });
 
+  it('is seen at its peak while a model works, which is gone when it rests', async () => {
+    const own = openComfyUI(fake.url, { timings: { peakMs: 20 } });
+    const look = async () => (await own.gpu!.residents(signal))[0]!;
+    await own.gpu!.evict('sdxl', signal);
+    fake.hold('output');
+    const job = start(own, 'image.generate', 'sdxl', { prompt: 'x', ...SMALL, steps: 4 });
+    await fake.held();
+    const rested = fake.loadedVram;
+    fake.loadedVram = rested + 3e9;
+    expect(await look()).toMatchObject({ model: 'sdxl', vram: rested + 3e9, busy: true });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    fake.loadedVram = rested;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    fake.release();
+    await job.ended;
+    expect(await look()).toEqual({ model: 'sdxl', vram: rested, peak: rested + 3e9 });
+    await own.gpu!.evict('sdxl', signal);
+    await start(own, 'image.generate', 'sdxl', { prompt: 'x', ...SMALL, steps: 4 }).ended;
+    expect(await look()).toEqual({ model: 'sdxl', vram: rested });
+    await own.gpu!.evict('sdxl', signal);
+    await own.close?.();
+  });
+
   it('that a running job needs is not waited for without end', async () => {
     fake.hold('output');
     const job = ask();

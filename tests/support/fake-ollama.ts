@@ -39,6 +39,8 @@ export interface FakeOllamaOptions {
   registry?: string;
   /** So many more models stand in the list. */
   many?: number;
+  /** Called when a model comes to memory or has left it. */
+  onMemory?: () => void;
 }
 
 export interface FakeOllama {
@@ -53,6 +55,10 @@ export interface FakeOllama {
   loaded: Set<string>;
   /** Loads that were begun. */
   loads(): number;
+  /** Bytes of the card that models hold: those that are there, and those on their way. */
+  taken(): number;
+  /** Requests that have not ended. */
+  running(): number;
   /** By name with tag: what it takes where that is not `VRAM`, all of it on the card. */
   memory: Map<string, { size: number; vram: number }>;
   /** What is on disk beside the models that every fake has. */
@@ -61,7 +67,7 @@ export interface FakeOllama {
 }
 
 export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<FakeOllama> {
-  const { old = false, loadMs = 5, unloadMs = 50, tokenMs = 0 } = options;
+  const { old = false, loadMs = 5, unloadMs = 50, tokenMs = 0, onMemory = () => {} } = options;
   const loaded = new Set((options.loaded ?? []).map(tagged));
   const requests: FakeOllama['requests'] = [];
   const executions = new Map<string, number>();
@@ -69,7 +75,7 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
   const deleted = new Set<string>();
   const library = createFakeLibrary(options.registry, old);
   const memory: FakeOllama['memory'] = new Map();
-  const loading = new Map<string, Promise<void>>();
+  const loading = new Map<string, { done: Promise<boolean>; wanted: number; stop: () => void }>();
   /** Milliseconds since 1970. */
   const expires = new Map<string, number>();
   const contexts = new Map<string, number>();
@@ -172,7 +178,7 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
       if (unload) expire(model);
       else {
         if (model === 'oom') throw new Refusal(500, OUT_OF_MEMORY);
-        await load(model, body);
+        await load(model, body, left(response));
       }
       return sendJson(response, { ...frame(model, chat, ''), done: true, done_reason: unload ? 'unload' : 'load' });
     }
@@ -208,43 +214,57 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
   ): Promise<void> {
     executions.set(model, (executions.get(model) ?? 0) + 1);
     busy.set(model, (busy.get(model) ?? 0) + 1);
-    const closed = new Promise<void>((resolve) => response.once('close', resolve));
+    const closed = left(response);
     void closed.then(() => {
       busy.set(model, (busy.get(model) ?? 1) - 1);
       if (!response.writableFinished && !broken.has(response)) aborts++;
       if (body['keep_alive'] === 0) expire(model);
     });
     if (model === 'oom') throw new Refusal(500, OUT_OF_MEMORY);
-    await load(model, body);
+    await load(model, body, closed);
     await work();
   }
 
-  /** Once, however many ask for it; every request says anew how long it stays. */
-  async function load(model: string, body: Body): Promise<void> {
+  /** Once, however many ask for it, and no longer than any of them is there; every request says anew how long it stays. */
+  async function load(model: string, body: Body, closed: Promise<void>): Promise<void> {
     if (model === 'cloud') return;
     const name = tagged(model);
     if (!loaded.has(name)) {
       const begun = loading.get(name) ?? beginLoad(name, body);
-      await begun;
+      begun.wanted++;
+      void closed.then(() => --begun.wanted === 0 && begun.stop());
+      if (!(await begun.done)) throw new Refusal(499, 'context canceled');
     }
     const seconds = Number(body['keep_alive'] ?? 300);
     // Its own way to say never.
     expires.set(name, seconds < 0 ? Date.UTC(2318, 0) : Date.now() + seconds * 1000);
   }
 
-  function beginLoad(name: string, body: Body): Promise<void> {
+  function beginLoad(name: string, body: Body) {
     loads++;
-    const begun = pause(loadMs).then(() => {
-      loaded.add(name);
-      contexts.set(name, body['options']?.num_ctx ?? 4096);
-      loading.delete(name);
-    });
+    const given = new AbortController();
+    const done = pause(loadMs, undefined, { signal: given.signal }).then(
+      () => {
+        loaded.add(name);
+        contexts.set(name, body['options']?.num_ctx ?? 4096);
+        return true;
+      },
+      () => false,
+    );
+    const begun = { done, wanted: 0, stop: () => given.abort() };
     loading.set(name, begun);
+    onMemory();
+    void done.then(() => {
+      loading.delete(name);
+      onMemory();
+    });
     return begun;
   }
 
+  const bytesOf = (name: string) => memory.get(name) ?? { size: VRAM, vram: VRAM };
+
   function toRunning(name: string): Body {
-    const { size, vram } = memory.get(name) ?? { size: VRAM, vram: VRAM };
+    const { size, vram } = bytesOf(name);
     return {
       name,
       model: name,
@@ -259,7 +279,12 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
   /** Only marks the model: it goes when its requests have ended and the driver has given the memory back. */
   function expire(model: string): void {
     if (model === 'sticky') return;
-    setTimeout(() => (busy.get(model) ? expire(model) : loaded.delete(tagged(model))), unloadMs).unref();
+    const go = () => {
+      if (busy.get(model)) return expire(model);
+      loaded.delete(tagged(model));
+      onMemory();
+    };
+    setTimeout(go, unloadMs).unref();
   }
 
   server.listen(0, '127.0.0.1');
@@ -274,6 +299,8 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
     requests,
     loaded,
     loads: () => loads,
+    taken: () => [...new Set([...loaded, ...loading.keys()])].reduce((sum, name) => sum + bytesOf(name).vram, 0),
+    running: () => [...busy.values()].reduce((sum, each) => sum + each, 0),
     memory,
     library,
     async close() {
@@ -282,6 +309,11 @@ export async function openFakeOllama(options: FakeOllamaOptions = {}): Promise<F
       await once(server, 'close');
     },
   };
+}
+
+/** Resolves when the answer is over, whoever ended it. */
+function left(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => response.once('close', resolve));
 }
 
 function toTag(name: string, index: number, old: boolean): Body {

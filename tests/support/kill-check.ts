@@ -84,7 +84,8 @@ function checkJob({ ledger, runtime }: Stage, view: JobView): void {
   // A claim that only writes down an end is counted too, and may be killed as any other.
   if (attempts > most && state !== 'cancelled' && error?.code !== 'poisoned')
     blame(`${id} has ${attempts} attempts of ${most}`);
-  if (timings && Object.values(timings).some((ms) => ms < 0)) blame(`${id} has a time below zero`);
+  if (timings && Object.values(timings).some((ms) => typeof ms === 'number' && ms < 0))
+    blame(`${id} has a time below zero`);
   for (const [index, { generation, startedAt, endedAt, outcome }] of executions.entries()) {
     if (startedAt > (known.endSeenAt ?? Infinity)) blame(`${id} ran after it had ended`);
     const next = executions[index + 1];

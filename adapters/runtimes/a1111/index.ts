@@ -36,6 +36,8 @@ export interface A1111Options {
   downloads?: Downloads;
   /** The Hugging Face hub or its mirror. */
   hubUrl?: string;
+  /** How many requests it is sent at the same time; default 1, as it works on one after the other. */
+  slots?: number;
   /** Milliseconds between two looks at the progress; default 500. */
   pollMs?: number;
   /** Milliseconds until an unload that does not happen is an error; default 15 000. */
@@ -52,7 +54,7 @@ const HUB_URL = 'https://huggingface.co';
 const MAX_SEED = 4_294_967_295;
 
 export function createA1111(options: A1111Options): RuntimeAdapter {
-  const { name, priority = 50, limits, tools, downloads, pollMs = 500, evictMs = 15_000 } = options;
+  const { name, priority = 50, slots = 1, limits, tools, downloads, pollMs = 500, evictMs = 15_000 } = options;
   const upstream = createUpstream({
     ...options,
     headers: { ...toAuthorization(options.apiKey), ...options.headers },
@@ -155,7 +157,7 @@ export function createA1111(options: A1111Options): RuntimeAdapter {
       'image.vary': (input, call) => make(input, call, (parts) => toVarying(input, call, parts)),
       'image.upscale': upscale,
     },
-    gpu: memory.gpu,
+    gpu: { ...memory.gpu, slots: { runtime: slots } },
     ...(downloads
       ? {
           puller: createPuller({

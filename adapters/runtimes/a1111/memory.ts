@@ -1,6 +1,6 @@
 // What an AUTOMATIC1111 server holds in the card's memory, and making it leave.
 import { GatewayError } from '../../../src/error.ts';
-import type { GpuTenant, Model } from '../../../src/runtime.ts';
+import type { GpuTenant, Model, Resident } from '../../../src/runtime.ts';
 import type { Upstream } from '../../../src/upstream.ts';
 import type { Models } from './models.ts';
 import type { Turns } from './turns.ts';
@@ -26,14 +26,30 @@ export function createMemory(parts: { upstream: Upstream; models: Models; turns:
   /** What we had it load, where it does not say what it holds. */
   let ours: string | undefined;
 
+  /** The most that was ever taken, as the server last told it: it never tells less. */
+  let highest: number | undefined;
+  /** What has run since. */
+  const ran = new Set<string>();
+  const peaks = new Map<string, number>();
+
   /** Bytes in use; undefined where the server cannot say. */
   async function read(signal: AbortSignal): Promise<number | undefined> {
     const memory = await ifThere(upstream.control<MemoryReply>('/sdapi/v1/memory', { signal }));
     const { reserved, allocated } = memory?.cuda ?? {};
+    noticePeak(reserved?.peak);
     return reserved?.current ?? allocated?.current;
   }
 
-  async function residents(signal: AbortSignal) {
+  /** Where it has risen, that was what ran meanwhile; of several nobody knows which. */
+  function noticePeak(peak: number | undefined): void {
+    if (peak === undefined || turns.taken()) return;
+    const [model] = ran;
+    if (model !== undefined && ran.size === 1 && highest !== undefined && peak > highest) peaks.set(model, peak);
+    highest = peak;
+    ran.clear();
+  }
+
+  async function residents(signal: AbortSignal): Promise<Resident[]> {
     const [bytes, chosen] = await Promise.all([read(signal), models.chosen(signal)]);
     const model = chosen ?? ours;
     if (model === undefined) return [];
@@ -42,7 +58,8 @@ export function createMemory(parts: { upstream: Upstream; models: Models; turns:
       return ours === undefined ? [] : [{ model: ours, vram: measured.get(ours) ?? guess(ours), estimated: true }];
     if (bytes <= EMPTY) return [];
     measured.set(model, Math.max(bytes, measured.get(model) ?? 0));
-    return [{ model, vram: bytes }];
+    const peak = peaks.get(model) ?? 0;
+    return [{ model, vram: bytes, ...(peak > bytes ? { peak } : {}), ...(turns.taken() ? { busy: true } : {}) }];
   }
 
   async function evict(model: string, signal: AbortSignal): Promise<void> {
@@ -104,7 +121,10 @@ export function createMemory(parts: { upstream: Upstream; models: Models; turns:
       load: (model, { signal }) => load(model, signal),
       evict,
     },
-    used: (model) => void (ours = model),
+    used(model) {
+      ours = model;
+      ran.add(model);
+    },
   };
 }
 

@@ -2,6 +2,7 @@
 import type { Model } from '../../../src/runtime.ts';
 import type { Upstream } from '../../../src/upstream.ts';
 import type { Names } from './names.ts';
+import { toUsual } from './request.ts';
 import { ifThere, notA1111, type Checkpoint } from './wire.ts';
 
 export interface Models {
@@ -38,6 +39,7 @@ export function createModels(upstream: Upstream, names: Names): Models {
         capabilities: ['image.generate', 'image.edit', 'image.vary'],
         state: id === loaded ? 'loaded' : 'ready',
         mask: true,
+        usual: toUsual(id),
         // What is loaded already answers soonest.
         rank: id === loaded ? 1 : 0,
         aliases: [...new Set([title, title.replace(/ \[\w+\]$/, '')])].filter((alias) => alias !== id),

@@ -3,7 +3,7 @@ import { toBase64 } from '../../../src/base64.ts';
 import { toKnobs, toSize } from '../../../src/capabilities/image/fields.ts';
 import type { Input } from '../../../src/capabilities/index.ts';
 import type { MediaTools, Picture } from '../../../src/media.ts';
-import type { Call } from '../../../src/runtime.ts';
+import type { Call, Model } from '../../../src/runtime.ts';
 import type { Names } from './names.ts';
 
 export type Body = Record<string, unknown>;
@@ -39,10 +39,20 @@ export interface Parts {
   source: string;
 }
 
+/** What is made where a request does not say: one by one. */
+export function toUsual(model: string): NonNullable<Model['usual']> {
+  const like = { steps: STEPS, batch: 1 };
+  return { 'image.generate': { ...toSide(model), ...like }, 'image.edit': like, 'image.vary': like };
+}
+
+function toSide(model: string): { width: number; height: number } {
+  const side = LARGE.test(model) ? LARGE_SIDE : SIDE;
+  return { width: side, height: side };
+}
+
 export async function toDrawing(input: Drawing, call: Call, parts: Parts): Promise<Request> {
   const { body, warnings, seed } = await toCommon(input, call, parts);
-  const side = LARGE.test(call.model.id) ? LARGE_SIDE : SIDE;
-  const asked = toSize(input) ?? { width: side, height: side };
+  const asked = toSize(input) ?? toSide(call.model.id);
   return { path: '/sdapi/v1/txt2img', body: { ...body, ...inEights(asked, warnings) }, warnings, ...seed };
 }
 

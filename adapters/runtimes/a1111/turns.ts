@@ -6,6 +6,8 @@ export interface Turns {
   /** Says how many are before it while it waits, and ends when it is its turn. Throws client_closed. */
   wait(signal: AbortSignal): AsyncGenerator<StatusEvent>;
   leave(): void;
+  /** Somebody has it now. */
+  taken(): boolean;
 }
 
 export function createTurns(): Turns {
@@ -42,6 +44,7 @@ export function createTurns(): Turns {
         next.go();
       }
     },
+    taken: () => taken,
   };
   return turns;
 }

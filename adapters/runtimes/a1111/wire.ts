@@ -40,7 +40,7 @@ export interface MemoryReply {
   /** Bytes; `error` where there is no such card. */
   cuda?: {
     allocated?: { current?: number };
-    reserved?: { current?: number };
+    reserved?: { current?: number; peak?: number };
     error?: string;
   };
 }
@@ -67,7 +67,7 @@ export function toFailure(upstream: Upstream, status: number, body: string): Gat
     // Then it is text, or a page.
   }
   const all = [told.error, told.errors, typeof told.detail === 'string' ? told.detail : ''].filter(isText).join(': ');
-  if (/out ?of ?memory|not enough memory/i.test(all || body)) {
+  if (/out ?of ?memory|not enough memory|_ALLOC_FAILED/i.test(all || body)) {
     return new GatewayError('insufficient_vram', `${name} ran out of memory.`, {
       source: name,
       retryAfter: 10,

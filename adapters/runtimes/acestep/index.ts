@@ -27,6 +27,8 @@ export interface AceStepOptions {
   downloads?: Downloads;
   /** The Hugging Face hub or its mirror. */
   hubUrl?: string;
+  /** How many tasks it is sent at the same time; default 1, as it works on one after the other. */
+  slots?: number;
   /** Milliseconds without any answer until a task is given up; default 30 000. */
   silenceMs?: number;
   /** Milliseconds without progress until the server is asked whether it does anything at all; default 15 000. */
@@ -44,7 +46,7 @@ const POLL_GROWTH = 1.5;
 const FORGOTTEN = 3;
 
 export function createAceStep(options: AceStepOptions): RuntimeAdapter {
-  const { name, priority = 60, apiKey, limits, downloads, silenceMs = 30_000, stallMs = 15_000 } = options;
+  const { name, priority = 60, slots = 1, apiKey, limits, downloads, silenceMs = 30_000, stallMs = 15_000 } = options;
   const upstream = createUpstream({
     ...options,
     ...(apiKey === undefined ? {} : { headers: { authorization: `Bearer ${apiKey}` } }),
@@ -167,7 +169,7 @@ export function createAceStep(options: AceStepOptions): RuntimeAdapter {
       }));
     },
     handles: { 'music.generate': generate },
-    gpu: card.gpu,
+    gpu: { ...card.gpu, slots: { runtime: slots } },
     ...(downloads
       ? { puller: createShelf(toShelf(name), { dir: options.modelsDir, downloads, hubUrl: options.hubUrl ?? HUB_URL }) }
       : {}),

@@ -183,7 +183,7 @@ export function createClient(upstream: Upstream, maxReplyBytes: number): Client 
 /** What a failed task says: a traceback, of which the last line is meant for people, or nothing at all. */
 export function toTaskFailure(upstream: Upstream, error: string): GatewayError {
   const { name } = upstream;
-  if (/out of memory|OutOfMemory/i.test(error)) return outOfMemory(name);
+  if (/out ?of ?memory|(not enough|insufficient gpu) memory|_ALLOC_FAILED/i.test(error)) return outOfMemory(name);
   const text = errorText(lastLine(error)).slice(0, 500);
   return new GatewayError('upstream_error', text ? `${name} failed: ${text}` : `${name} failed to make this piece.`, {
     source: name,

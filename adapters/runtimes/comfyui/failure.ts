@@ -7,7 +7,7 @@ import { toObject } from './wire.ts';
 import type { ExecutionError, HistoryEntry, NodeErrors, Refusal } from './wire.ts';
 
 const MODEL_FILE = /\.(safetensors|sft|ckpt|pt|pth|bin|gguf|onnx)$/i;
-const OUT_OF_MEMORY = /OutOfMemoryError|out of memory|HIP error: out of|CUDA error: out of/i;
+const OUT_OF_MEMORY = /OutOfMemory|out of memory|not enough memory|_ALLOC_FAILED/i;
 const MAX_TEXT = 400;
 /** Of the errors of a refusal that are told. */
 const MAX_TOLD = 3;

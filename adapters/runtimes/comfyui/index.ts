@@ -9,7 +9,7 @@ import { createClient } from './client.ts';
 import { createFolders } from './folders.ts';
 import type { JobTimings } from './follow.ts';
 import { make, type MakerParts } from './maker.ts';
-import { createMemory } from './memory.ts';
+import { createMemory, type MemoryTimings } from './memory.ts';
 import { createPuller } from './puller.ts';
 import { createSizes } from './sizes.ts';
 import { openWorkflows } from './shelf.ts';
@@ -35,19 +35,26 @@ export interface ComfyUIOptions {
   downloads?: Downloads;
   /** The Hugging Face hub or its mirror. */
   hubUrl?: string;
+  /** How many prompts it is sent at the same time; default 1, as it works on one after the other. */
+  slots?: number;
   timings?: Partial<ComfyUITimings>;
 }
 
-export interface ComfyUITimings extends JobTimings {
+export interface ComfyUITimings extends JobTimings, MemoryTimings {
   /** Milliseconds without jobs until the websocket is closed. */
   idleMs: number;
-  /** Milliseconds until memory that is not given back is an error. */
-  evictMs: number;
   /** How old the list of node classes may be, in milliseconds, before what is missing in it is looked for again. */
   staleMs: number;
 }
 
-const TIMINGS: ComfyUITimings = { pollMs: 3000, lostMs: 20_000, idleMs: 60_000, evictMs: 25_000, staleMs: 2000 };
+const TIMINGS: ComfyUITimings = {
+  pollMs: 3000,
+  lostMs: 20_000,
+  idleMs: 60_000,
+  evictMs: 25_000,
+  peakMs: 1000,
+  staleMs: 2000,
+};
 const HUB_URL = 'https://huggingface.co';
 /** How old a list of models may be, in milliseconds: whoever installs a file wants to see it soon. */
 const LIST_MS = 120_000;
@@ -55,7 +62,7 @@ const LIST_MS = 120_000;
 const CLOSE_MS = 1000;
 
 export function createComfyUI(options: ComfyUIOptions): RuntimeAdapter {
-  const { name, baseUrl, priority = 50, limits, tools, apiKey, downloads } = options;
+  const { name, baseUrl, priority = 50, slots = 1, limits, tools, apiKey, downloads } = options;
   const timings = { ...TIMINGS, ...options.timings };
   const headers = { ...options.headers, ...(apiKey ? { authorization: `Bearer ${apiKey}` } : {}) };
   const hint = `Start ComfyUI (python main.py --listen), or correct the address of ${name} in the configuration.`;
@@ -63,7 +70,7 @@ export function createComfyUI(options: ComfyUIOptions): RuntimeAdapter {
   const workflows = openWorkflows({ dir: options.workflowsDir, source: name });
   const classes = createClasses(client);
   const socket = createSocket({ baseUrl, headers, idleMs: timings.idleMs, onReopen: classes.forget });
-  const memory = createMemory(client, workflows, timings.evictMs);
+  const memory = createMemory(client, workflows, timings);
   const folders = createFolders({ dir: options.modelsDir, baseUrl, client, source: name });
   const sizes = createSizes(workflows, folders);
   const pending = new Set<Promise<void>>();
@@ -89,7 +96,7 @@ export function createComfyUI(options: ComfyUIOptions): RuntimeAdapter {
       );
     },
     handles: toHandlers({ ...parts, staleMs: timings.staleMs }),
-    gpu: memory.gpu,
+    gpu: { ...memory.gpu, slots: { runtime: slots } },
     ...(downloads
       ? {
           puller: createPuller({

@@ -46,42 +46,34 @@ export async function* make<Id extends Maker>(
   input: Input<Id>,
   call: Call,
 ): AsyncGenerator<RunEvent<Chunk<Id>, Result<Id>>> {
-  const { client, workflows, memory, room } = parts;
+  const { client, workflows, room } = parts;
   const { signal } = call;
   if (signal.aborted) throw cancelled();
   const workflow = await workflows.choose(call.model.id, capability, input);
   const { files, warnings } = await uploadFiles(parts, workflow, input, call);
   for (const warning of warnings) yield { type: 'warning', warning };
-  for (let isLast = false; ; isLast = true) {
-    // Names of its own: what a server remembers of the same graph has other names.
-    const prefix = `hono-ai/${toSafe(call.requestId)}-${crypto.randomUUID().slice(0, 8)}`;
-    const { bound, info } = await bind(parts, { workflow, input, files, call }, prefix);
-    for (const warning of bound.warnings) yield { type: 'warning', warning };
-    let picked;
-    try {
-      const entry = yield* run(parts, bound, info, call);
-      const { makes = 'image' } = capabilities[capability];
-      const { graph, outputs: nodes } = bound;
-      picked = pickFiles(entry, { source: client.upstream.name, makes, graph, nodes, prefix });
-    } catch (error) {
-      if (isLast || signal.aborted || !isOutOfMemory(error)) throw error;
-      yield { type: 'status', state: 'loading', message: 'out of memory: all is unloaded for another try' };
-      await memory.free(signal).catch(() => {});
-      if (signal.aborted) throw cancelled();
-      continue;
-    }
-    const made = await readFiles(client, picked, { room, signal });
-    const result = (bound.seed === undefined ? {} : { seed: bound.seed }) as Result<Id>;
-    yield { type: 'result', result, files: made };
-    return;
-  }
+  // Names of its own: what a server remembers of the same graph has other names.
+  const prefix = `hono-ai/${toSafe(call.requestId)}-${crypto.randomUUID().slice(0, 8)}`;
+  const { bound, info } = await bind(parts, { workflow, input, files, call }, prefix);
+  for (const warning of bound.warnings) yield { type: 'warning', warning };
+  const entry = yield* run(parts, bound, info, call);
+  const { makes = 'image' } = capabilities[capability];
+  const { graph, outputs: nodes } = bound;
+  const picked = pickFiles(entry, { source: client.upstream.name, makes, graph, nodes, prefix });
+  const made = await readFiles(client, picked, { room, signal });
+  const result = (bound.seed === undefined ? {} : { seed: bound.seed }) as Result<Id>;
+  yield { type: 'result', result, files: made };
 }
 
-function run(parts: MakerParts, { graph }: BoundGraph, info: ObjectInfo, { model, signal }: Call) {
+async function* run(parts: MakerParts, { graph }: BoundGraph, info: ObjectInfo, { model, signal }: Call) {
   const { workflows, memory, classes } = parts;
   const pullHint = workflows.pullHint(model.id);
-  memory.ran(model.id);
-  return runPrompt(parts, { graph, info, model: model.id, pullHint, signal, onStale: classes.forget });
+  const ended = memory.ran(model.id);
+  try {
+    return yield* runPrompt(parts, { graph, info, model: model.id, pullHint, signal, onStale: classes.forget });
+  } finally {
+    ended();
+  }
 }
 
 /** What seems to be missing may have been installed since the server was asked. */
@@ -103,8 +95,4 @@ async function bind(
     classes.forget();
     return once();
   }
-}
-
-function isOutOfMemory(error: unknown): boolean {
-  return error instanceof GatewayError && error.code === 'insufficient_vram';
 }

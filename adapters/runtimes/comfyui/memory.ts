@@ -1,13 +1,14 @@
 // What ComfyUI holds of the card, and making it let go.
 import { GatewayError } from '../../../src/error.ts';
 import type { GpuTenant } from '../../../src/runtime.ts';
+import { unref } from '../../../src/timers.ts';
 import type { Client } from './client.ts';
 import type { SystemStats } from './wire.ts';
 import type { Workflows } from './workflow.ts';
 
 export interface Memory {
-  /** The model has begun to run, so that what is in memory from now on is its. */
-  ran(model: string): void;
+  /** The model has begun to run, so that what is in memory from now on is its; what it returns is called when that has ended. */
+  ran(model: string): () => void;
   /** Bytes of the card that the server has taken; 0 where it has no card. */
   read(signal: AbortSignal): Promise<number>;
   /** The model that memory is held for, if one is known. */
@@ -24,11 +25,24 @@ const IDLE_SHARE = 0.1;
 const POLL_MS = 150;
 const UNKNOWN = 'comfyui';
 
-export function createMemory(client: Client, workflows: Pick<Workflows, 'footprint'>, evictMs: number): Memory {
+export interface MemoryTimings {
+  /** Milliseconds until memory that is not given back is an error. */
+  evictMs: number;
+  /** Milliseconds between two looks at what runs. */
+  peakMs: number;
+}
+
+export function createMemory(
+  client: Client,
+  workflows: Pick<Workflows, 'footprint'>,
+  { evictMs, peakMs }: MemoryTimings,
+): Memory {
   const { name } = client.upstream;
   let last: string | undefined;
   /** What has run since the card was last seen empty, and may be in memory still. */
   let inside = new Set([UNKNOWN]);
+  /** The most that was taken since then, while one model alone ran: when it rests, its caches are gone. */
+  let peak = 0;
   let hasCard = true;
   let device: 'card' | 'processor' | undefined;
 
@@ -36,8 +50,32 @@ export function createMemory(client: Client, workflows: Pick<Workflows, 'footpri
     const { hasCard: has, taken } = toTaken(await client.stats(signal));
     hasCard = has;
     device = has ? 'card' : 'processor';
-    if (taken <= IDLE_BYTES) inside = new Set(last === undefined ? [] : [last]);
+    if (taken <= IDLE_BYTES) {
+      inside = new Set(last === undefined ? [] : [last]);
+      peak = 0;
+    }
     return taken;
+  }
+
+  const isShared = () => inside.size > 1 || inside.has(UNKNOWN);
+
+  /** Nobody tells the most that was taken: it is looked at now and then. */
+  function watch(): () => void {
+    let asking = false;
+    let isOver = false;
+    const timer = setInterval(async () => {
+      if (asking) return;
+      asking = true;
+      const taken = await read(AbortSignal.timeout(peakMs * 2)).catch(() => 0);
+      asking = false;
+      // What is told late may be of what has left since.
+      if (!isOver && !isShared()) peak = Math.max(peak, taken);
+    }, peakMs);
+    unref(timer);
+    return () => {
+      isOver = true;
+      clearInterval(timer);
+    };
   }
 
   async function free(signal: AbortSignal): Promise<void> {
@@ -53,6 +91,7 @@ export function createMemory(client: Client, workflows: Pick<Workflows, 'footpri
     last = undefined;
     // Allocators kept a little, which is nobody's model.
     inside.clear();
+    peak = 0;
   }
 
   const loaded = (taken: number) => (taken > IDLE_BYTES ? last : undefined);
@@ -61,6 +100,7 @@ export function createMemory(client: Client, workflows: Pick<Workflows, 'footpri
     ran(model) {
       last = model;
       inside.add(model);
+      return watch();
     },
     read,
     loaded,
@@ -74,7 +114,7 @@ export function createMemory(client: Client, workflows: Pick<Workflows, 'footpri
         if (taken <= IDLE_BYTES) return [];
         const queue = await client.queue().catch(() => undefined);
         const busy = queue?.running.length ? { busy: true } : {};
-        const shared = inside.size > 1 || inside.has(UNKNOWN) ? { shared: true } : {};
+        const shared = isShared() ? { shared: true } : peak > taken ? { peak } : {};
         return [{ model: loaded(taken) ?? UNKNOWN, vram: taken, ...busy, ...shared }];
       },
       evict: (_model, signal) => free(signal),

@@ -9,6 +9,7 @@ import { requiredFields, toVram } from './binding.ts';
 import { createDesk } from './desk.ts';
 import { findProblems, toRemedies } from './needs.ts';
 import { createFolder, type Entry } from './folder.ts';
+import { toUsual } from './usual.ts';
 import type { ObjectInfo, Workflows } from './workflow.ts';
 
 export interface WorkflowsOptions {
@@ -92,6 +93,7 @@ function toModel(id: string, workflows: Bindable[], info: ObjectInfo): Model {
     animate: offers('video.generate', 'image'),
     rank: Math.max(...workflows.map(({ binding }) => binding.rank ?? NO_RANK)),
     ...toFacts(workflows),
+    ...toUsual(able),
   };
 }
 

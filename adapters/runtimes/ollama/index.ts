@@ -32,12 +32,14 @@ export interface OllamaOptions {
   hasCard?: () => boolean | undefined;
   /** Milliseconds until an unload that does not happen is an error; default 15 000. */
   evictMs?: number;
+  /** How many requests for one model it works on at the same time; default 4. Those that it has no lane for wait there, and begin without a gap. */
+  slots?: number;
   /** What models are got with; absent: they are got by other means. */
   pulls?: PullOptions;
 }
 
 export function createOllama(options: OllamaOptions): RuntimeAdapter {
-  const { name = 'ollama', priority = 100, evictMs = 15_000, limits, pulls } = options;
+  const { name = 'ollama', priority = 100, evictMs = 15_000, slots = 4, limits, pulls } = options;
   const upstream = createUpstream({
     ...options,
     name,
@@ -177,7 +179,7 @@ export function createOllama(options: OllamaOptions): RuntimeAdapter {
         })),
       'text.embed': embed,
     },
-    gpu: memory.gpu,
+    gpu: { ...memory.gpu, slots: { model: slots } },
     ...(puller ? { puller } : {}),
     async health(signal) {
       const { version } = await upstream.control<{ version?: string }>('/api/version', { signal });

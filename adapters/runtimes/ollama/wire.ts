@@ -135,7 +135,7 @@ export interface RunningModel {
 
 /** The last is what Ollama makes of a runner that died without a word, for which memory is the usual reason. */
 const OUT_OF_MEMORY =
-  /out of ?(device|host|pool)? ?memory|(insufficient|more system) memory|(unable|failed) to allocate|alloc(ation)? .{0,40}failed|signal: killed|resource limitations/i;
+  /out[ _]?of[ _]?(device|host|pool)?[ _]?memory|(insufficient|not enough|more system) memory|(unable|failed) to allocate|alloc(ation)? .{0,40}failed|_ALLOC_FAILED|signal: killed|resource limitations/i;
 
 /** A line of a streamed answer → its value; throws for a line that is a failure or no JSON object. */
 export function toPart(line: string, upstream: Upstream, model: string): Part {

@@ -5,7 +5,7 @@ import { defineLeaf, type Flag } from '../../command.ts';
 import { usageError } from '../../exit.ts';
 import { idArgument, isBatch, readIds } from '../../ids.ts';
 import { pageFlags, printList, printWhole } from '../../pages.ts';
-import { toSpan } from '../../progress.ts';
+import { toOrdinal, toSpan } from '../../progress.ts';
 import { askJson, withTarget } from '../../target.ts';
 
 const STATES = ['queued', 'running', 'done', 'failed', 'cancelled'];
@@ -87,7 +87,10 @@ function toDetails({ state, position, eta_s, progress, timings, artifacts, error
   const eta = eta_s === null ? '' : `about ${toSpan(eta_s)} left`;
   const files = artifacts.length === 0 ? '' : `${artifacts.length} ${artifacts.length === 1 ? 'file' : 'files'}`;
   const parts = {
-    queued: [position === null ? `not before ${toLocalTime(run_at)}` : `position ${position}`, eta],
+    queued: [
+      position === null ? `not before ${toLocalTime(run_at)}` : toOrdinal(position),
+      eta_s === null ? '' : `~${toSpan(eta_s)}`,
+    ],
     running: [progress ? `${Math.floor(progress.percent)} %` : '', progress?.message ?? '', eta],
     done: [timings ? `${(timings.run_ms / 1000).toFixed(1)} s` : '', files, cached ? 'from memory' : ''],
     failed: [error ? `${error.code}: ${error.message}` : ''],

@@ -12,6 +12,7 @@ import { idempotent } from '../../http/idempotency.ts';
 import { describeRoute } from '../../http/openapi.ts';
 import { respondEvents, respondJson, toErrorBody } from '../../http/respond.ts';
 import { runHeaders, runJson } from '../../http/serve.ts';
+import type { RunOptions } from '../../gateway.ts';
 import type { Run } from '../../run.ts';
 import { serveBatches } from './batches.ts';
 import {
@@ -90,7 +91,7 @@ async function chatCompletions(c: AppContext): Promise<Response> {
     if (relayed) return relayed;
   }
   const { gateway } = c.var.app;
-  const options = { signal: clientSignal(c), requestId: c.var.requestId };
+  const options = toOptions(c);
   const runs = Array.from({ length: n }, (_, index) => gateway.run('text.chat', forChoice(input, index), options));
   const head = createHead('chatcmpl-');
   if (!input.stream) return joined(c, runs, (outputs) => toChatCompletion(head, outputs));
@@ -115,7 +116,7 @@ async function completions(c: AppContext): Promise<Response> {
     if (relayed) return relayed;
   }
   const { gateway } = c.var.app;
-  const options = { signal: clientSignal(c), requestId: c.var.requestId };
+  const options = toOptions(c);
   const runs = inputs.flatMap((input) =>
     Array.from({ length: n }, (_, index) =>
       gateway.run('text.generate', input.seed === undefined ? input : { ...input, seed: input.seed + index }, options),
@@ -138,8 +139,12 @@ async function completions(c: AppContext): Promise<Response> {
 async function embeddings(c: AppContext): Promise<Response> {
   const { body } = await readObject(c);
   const input = toInput(textEmbed.input, toEmbedInput(body));
-  const run = c.var.app.gateway.run('text.embed', input, { signal: clientSignal(c), requestId: c.var.requestId });
+  const run = c.var.app.gateway.run('text.embed', input, toOptions(c));
   return runJson(c, run, (output) => toEmbeddingList(output, body['encoding_format'] === 'base64'));
+}
+
+function toOptions(c: AppContext): RunOptions {
+  return { signal: clientSignal(c), requestId: c.var.requestId, caller: c.var.caller };
 }
 
 /** Several runs, one answer. The first failure is the answer's, and stops the others. */

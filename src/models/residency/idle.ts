@@ -10,7 +10,7 @@ export interface Idle {
   /** A model begins to be used; what it returns is to be called when that has ended. For what is not on the arbiter's books. */
   use(runtime: string, model: string): () => void;
   /** Who uses it and since when nobody does, as far as that went through this gateway. */
-  find(runtime: string, model: string): Held | undefined;
+  find(runtime: string, model: string): Use | undefined;
   /** A load said how long that model is to stay, until it is used the next time. In seconds, -1 for ever. */
   stay(runtime: string, model: string, keepS: number): void;
   /** Looks once at everything. Never throws. */
@@ -37,11 +37,14 @@ const EVICT_MS = 30_000;
 /** How often it is told that a model is used and so must be in memory, in milliseconds. */
 const TOLD_MS = 10_000;
 
+/** A model that is in use or was. */
+export type Use = Pick<Held, 'runtime' | 'model' | 'leases' | 'usedAt'>;
+
 export function createIdle({ runtimes, arbiter, look, ttlOf, now, onMoved, warn }: IdleOptions): Idle {
   const stays = new Map<string, { usedAt: number; keepS: number }>();
   const failedAt = new Map<string, number>();
   /** Of runtimes that are not on the arbiter's books. */
-  const uses = new Map<string, Held>();
+  const uses = new Map<string, Use>();
   const told = new Map<string, number>();
 
   const all = () => [...arbiter().snapshot().held, ...uses.values()];
@@ -52,7 +55,7 @@ export function createIdle({ runtimes, arbiter, look, ttlOf, now, onMoved, warn 
     const adapter = runtimes.find(({ name }) => name === runtime);
     if (!adapter || adapter.gpu || !memoryOf(adapter)?.evict) return () => {};
     const key = toKey(runtime, model);
-    const entry = uses.get(key) ?? { runtime, model, footprint: 0, leases: 0, usedAt: 0 };
+    const entry = uses.get(key) ?? { runtime, model, leases: 0, usedAt: 0 };
     uses.set(key, entry);
     let over = false;
     const touch = (leases: number) => Object.assign(entry, { leases: entry.leases + leases, usedAt: now() });
@@ -68,7 +71,7 @@ export function createIdle({ runtimes, arbiter, look, ttlOf, now, onMoved, warn 
     };
   }
 
-  function isOver({ runtime, model, leases, usedAt }: Held): boolean {
+  function isOver({ runtime, model, leases, usedAt }: Use): boolean {
     // Only what was used through this gateway can be known to be idle.
     if (leases > 0 || usedAt === 0) return false;
     const said = stays.get(toKey(runtime, model));
@@ -77,7 +80,7 @@ export function createIdle({ runtimes, arbiter, look, ttlOf, now, onMoved, warn 
     return now() - (failedAt.get(toKey(runtime, model)) ?? -Infinity) >= AGAIN_MS;
   }
 
-  async function sendAway(entry: Held, signal: AbortSignal): Promise<void> {
+  async function sendAway(entry: Use, signal: AbortSignal): Promise<void> {
     const { runtime, model, usedAt } = entry;
     const adapter = runtimes.find(({ name }) => name === runtime);
     if (!adapter) return;
@@ -96,7 +99,7 @@ export function createIdle({ runtimes, arbiter, look, ttlOf, now, onMoved, warn 
   }
 
   /** Unless it was used meanwhile. */
-  function forget(entry: Held, usedAt: number): void {
+  function forget(entry: Use, usedAt: number): void {
     if (entry.leases === 0 && entry.usedAt === usedAt) uses.delete(toKey(entry.runtime, entry.model));
   }
 

@@ -1,5 +1,6 @@
 // Brings one model to memory as a request for it would: takes its turn at the card, has it loaded, and looks whether it is there.
-import type { Arbiter, Lease } from '../../arbiter/arbiter.ts';
+import type { Arbiter, Lease, Request } from '../../arbiter/arbiter.ts';
+import { LOAD } from '../../arbiter/timings.ts';
 import { GatewayError } from '../../error.ts';
 import { memoryOf, type Model, type Resident, type RuntimeAdapter } from '../../runtime.ts';
 import type { LoadView } from '../views.ts';
@@ -11,7 +12,7 @@ export interface Spot {
   model: Model;
 }
 
-export interface LoadOrder {
+export interface LoadOrder extends Pick<Request, 'caller' | 'class' | 'limitMs'> {
   signal: AbortSignal;
   /** Seconds that it shall stay when idle, -1 for ever. */
   keep?: number | undefined;
@@ -35,15 +36,16 @@ const POLL_MS = 100;
 /** Throws not_supported, model_not_found for one that must be pulled first, insufficient_vram, overloaded, upstream failures. */
 export async function loadModel(spot: Spot, order: LoadOrder, options: LoadOptions): Promise<LoadView> {
   const { runtime, model } = spot;
-  const { signal, keep } = order;
+  const { keep } = order;
   const memory = memoryOf(runtime);
   if (!memory?.load) throw cannotLoad(spot);
   if (model.state === 'available') throw mustBePulled(spot);
   const begun = options.now();
   // Making room for what is only to be told something would be the wrong way round.
-  if (order.renew && !findResident(await options.look(runtime, signal), model))
+  if (order.renew && !findResident(await options.look(runtime, order.signal), model))
     return toView(spot, undefined, [], { tookMs: 0 });
-  const lease = await takeLease(spot, signal, options);
+  const lease = await takeLease(spot, order, options);
+  const signal = lease ? AbortSignal.any([order.signal, lease.signal]) : order.signal;
   try {
     const before = await options.look(runtime, signal);
     let mine = findResident(before, model);
@@ -55,7 +57,12 @@ export async function loadModel(spot: Spot, order: LoadOrder, options: LoadOptio
       mine = findResident(after, model);
       evicted.push(...missing(before, after));
     }
+    // It is there now: how long that took is worth knowing.
+    lease?.running();
     return toView(spot, mine, evicted, { tookMs: options.now() - begun, hasCard: options.hasCard() });
+  } catch (thrown) {
+    // Whatever broke because the lease was taken back, that is the reason.
+    throw lease?.signal.aborted ? lease.signal.reason : thrown;
   } finally {
     lease?.release();
   }
@@ -80,12 +87,23 @@ function toView(
 }
 
 /** Whatever waits for the card waits in one line; what waits here is told nobody. */
-async function takeLease(spot: Spot, signal: AbortSignal, { arbiter }: LoadOptions): Promise<Lease | undefined> {
+async function takeLease(spot: Spot, order: LoadOrder, { arbiter }: LoadOptions): Promise<Lease | undefined> {
   const { runtime, model } = spot;
+  const { signal, caller, class: of, limitMs } = order;
   const tenant = runtime.gpu;
   if (!tenant) return undefined;
   const footprint = tenant.footprint(model);
-  const turn = arbiter().acquire({ runtime: runtime.name, model: model.id, footprint, tenant, signal });
+  const turn = arbiter().acquire({
+    runtime: runtime.name,
+    model: model.id,
+    footprint,
+    work: LOAD,
+    tenant,
+    signal,
+    ...(caller === undefined ? {} : { caller }),
+    ...(of === undefined ? {} : { class: of }),
+    ...(limitMs === undefined ? {} : { limitMs }),
+  });
   for (;;) {
     const { done, value } = await turn.next();
     if (done) return value;

@@ -2,9 +2,9 @@
 import { GatewayError } from '../../error.ts';
 import { untilAborted } from '../../timers.ts';
 import type { LoadView } from '../views.ts';
-import { loadModel, type LoadOptions, type Spot } from './load.ts';
+import { loadModel, type LoadOptions, type LoadOrder, type Spot } from './load.ts';
 
-export interface Wish {
+export interface Wish extends Pick<LoadOrder, 'caller' | 'class' | 'limitMs'> {
   signal: AbortSignal;
   keep?: number | undefined;
   renew?: boolean;
@@ -23,6 +23,7 @@ interface Shared {
   waiters: number;
   keep: number | undefined;
   renew: boolean;
+  isBackground: boolean;
   abort: AbortController;
   done: Promise<LoadView>;
 }
@@ -36,20 +37,29 @@ export function createLoads(options: LoadOptions & { onChange: (spot: Spot) => v
   const loading = new Map<string, Set<string>>();
   let closed = false;
 
-  function begin(key: string, spot: Spot, { keep, renew = false }: Wish, before: Promise<unknown> | undefined): Shared {
+  function begin(key: string, spot: Spot, wish: Wish, before: Promise<unknown> | undefined): Shared {
+    const { keep, renew = false } = wish;
     const abort = new AbortController();
     const work = async () => {
       if (before) await untilAborted(before, AbortSignal.timeout(GIVEN_UP_MS)).catch(() => {});
       const { signal } = abort;
       try {
         signal.throwIfAborted();
-        return await loadModel(spot, { signal, keep, renew, onLoading: () => mark(spot, true) }, options);
+        return await loadModel(spot, { ...wish, signal, onLoading: () => mark(spot, true) }, options);
       } catch (error) {
         // Whatever broke because it was given up, that is the reason.
         throw signal.aborted ? signal.reason : error;
       }
     };
-    const mine: Shared = { waiters: 0, keep, renew, abort, done: work().finally(() => end(key, spot, mine)) };
+    const isBackground = wish.class === 'background';
+    const mine: Shared = {
+      waiters: 0,
+      keep,
+      renew,
+      isBackground,
+      abort,
+      done: work().finally(() => end(key, spot, mine)),
+    };
     // Those who wait hear of it; where all have left nobody needs to.
     mine.done.catch(() => {});
     shared.set(key, mine);
@@ -92,6 +102,9 @@ export function createLoads(options: LoadOptions & { onChange: (spot: Spot) => v
         if (wish.signal.aborted) throw gone();
         if (closed) throw closing();
         const known = shared.get(key);
+        // One in the background waits for everybody; whoever is waited for does not wait with it.
+        const isWaiting = !loading.get(spot.runtime.name)?.has(spot.model.id);
+        if (known?.isBackground && wish.class !== 'background' && isWaiting) known.abort.abort(gone());
         const mine = known && !known.abort.signal.aborted ? known : begin(key, spot, wish, known?.done);
         const view = await follow(mine, wish.signal);
         // Joined one that did less: once more, which costs nothing where the model is there.

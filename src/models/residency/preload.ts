@@ -1,12 +1,30 @@
-// Models that are to be in memory from the start: loaded one after the other, and tried again when their runtime comes back.
+// Models that are to be in memory: loaded one after the other, from the start or when their turn has come, and tried again when their runtime comes back.
 import { toGatewayError } from '../../error.ts';
 import type { RuntimeAdapter } from '../../runtime.ts';
 import type { ModelPolicy } from '../residency.ts';
 
 export interface Preloads {
-  add(policy: ModelPolicy): void;
+  /** From the start, or in that way. One that is on its way already comes as it was to come. */
+  add(place: Pick<ModelPolicy, 'runtime' | 'model'>, way?: Way): void;
   /** Tries whatever is due. Never throws. */
   work(signal: AbortSignal): Promise<void>;
+}
+
+/** How a model comes to memory, and when. */
+export interface Way {
+  /** What is done with it, for people: `preloaded`. */
+  verb: string;
+  /** Loads that fail although the runtime answers are tried so often, this long apart in milliseconds, twice as long each time. */
+  tries: number;
+  againMs: number;
+  /** Its runtime may be away for so long, in milliseconds. */
+  patienceMs: number;
+  /** Still to be brought. */
+  isWanted(): boolean;
+  /** Whether its turn may have come. */
+  isDue(): boolean;
+  /** false: not now, and later again. */
+  load(signal: AbortSignal): Promise<boolean>;
 }
 
 export interface PreloadOptions {
@@ -21,15 +39,17 @@ export interface PreloadOptions {
 interface Pending {
   runtime: string;
   model: string;
+  way: Way;
   tries: number;
-  since: number;
   nextAt: number;
+  /** Since when its runtime is away. */
+  awaySince?: number | undefined;
 }
 
-/** Loads that fail although the runtime answers are tried so often, this long apart in milliseconds, twice as long each time. */
 const MAX_TRIES = 4;
 const AGAIN_MS = 15_000;
-/** A runtime that is away is asked for so often and so long, in milliseconds. */
+const LONGEST_MS = 3_600_000;
+/** What is not there yet is asked for so often and so long, in milliseconds. */
 const ASK_MS = 5000;
 const PATIENCE_MS = 3_600_000;
 const HEALTH_MS = 1500;
@@ -38,6 +58,16 @@ const LOAD_MS = 900_000;
 
 export function createPreloads({ runtimes, isWanted, load, now, warn }: PreloadOptions): Preloads {
   let pending: Pending[] = [];
+
+  const fromTheStart = ({ runtime, model }: Pick<ModelPolicy, 'runtime' | 'model'>): Way => ({
+    verb: 'preloaded',
+    tries: MAX_TRIES,
+    againMs: AGAIN_MS,
+    patienceMs: PATIENCE_MS,
+    isWanted: () => isWanted(runtime, model),
+    isDue: () => true,
+    load: (signal) => load(runtime, model, signal).then(() => true),
+  });
 
   async function isThere(name: string, signal: AbortSignal): Promise<boolean> {
     const runtime = runtimes.find((one) => one.name === name);
@@ -51,40 +81,43 @@ export function createPreloads({ runtimes, isWanted, load, now, warn }: PreloadO
 
   /** Whether that was the last of it. */
   async function attempt(one: Pending, signal: AbortSignal): Promise<boolean> {
-    const { runtime, model } = one;
-    if (!isWanted(runtime, model)) return true;
+    const { runtime, model, way } = one;
+    if (!way.isWanted()) return true;
+    if (!way.isDue()) return false;
     if (!(await isThere(runtime, signal))) return wait(one);
+    one.awaySince = undefined;
     try {
-      await load(runtime, model, AbortSignal.any([signal, AbortSignal.timeout(LOAD_MS)]));
-      return true;
+      one.nextAt = now() + ASK_MS;
+      return await way.load(AbortSignal.any([signal, AbortSignal.timeout(LOAD_MS)]));
     } catch (thrown) {
       if (signal.aborted) return true;
       one.tries++;
-      one.nextAt = now() + AGAIN_MS * 2 ** (one.tries - 1);
-      const over = one.tries >= MAX_TRIES;
-      const { message, hint } = toGatewayError(thrown);
+      one.nextAt = now() + Math.min(way.againMs * 2 ** (one.tries - 1), LONGEST_MS);
+      const { code, message, hint } = toGatewayError(thrown);
+      const over = one.tries >= way.tries || code === 'not_supported';
       const end = over ? 'It is not tried again.' : 'It is tried again.';
-      warn(`${model} could not be preloaded: ${message} ${end}`, { runtime, model, ...(hint ? { hint } : {}) });
+      warn(`${model} could not be ${way.verb}: ${message} ${end}`, { runtime, model, ...(hint ? { hint } : {}) });
       return over;
     }
   }
 
   function wait(one: Pending): boolean {
-    const { runtime, model, since } = one;
-    const over = now() - since >= PATIENCE_MS;
-    if (one.nextAt === since) {
-      warn(`${model} is preloaded as soon as ${runtime} can be reached.`, { runtime, model });
-    } else if (over) {
-      warn(`${model} is not preloaded: ${runtime} did not come back.`, { runtime, model });
+    const { runtime, model, way } = one;
+    if (one.awaySince === undefined) {
+      warn(`${model} is ${way.verb} as soon as ${runtime} can be reached.`, { runtime, model });
     }
+    one.awaySince ??= now();
     one.nextAt = now() + ASK_MS;
+    const over = now() - one.awaySince >= way.patienceMs;
+    if (over) warn(`${model} is not ${way.verb}: ${runtime} did not come back.`, { runtime, model });
     return over;
   }
 
   return {
-    add({ runtime, model }) {
+    add(place, way = fromTheStart(place)) {
+      const { runtime, model } = place;
       if (pending.some((one) => one.runtime === runtime && one.model === model)) return;
-      pending.push({ runtime, model, tries: 0, since: now(), nextAt: now() });
+      pending.push({ runtime, model, way, tries: 0, nextAt: now() });
     },
     async work(signal) {
       for (const one of pending.filter(({ nextAt }) => nextAt <= now())) {

@@ -1,5 +1,5 @@
 // Models in memory as callers see them.
-import type { Held } from '../../arbiter/policy.ts';
+import type { Use } from './idle.ts';
 import type { Resident, RuntimeAdapter } from '../../runtime.ts';
 import type { ModelPolicy } from '../residency.ts';
 import type { ResidentView } from '../views.ts';
@@ -11,7 +11,7 @@ export interface Seen {
   loading: boolean;
   policy: ModelPolicy;
   /** Who uses it, as far as that goes through this gateway. */
-  held: Held | undefined;
+  held: Use | undefined;
   now: number;
   hasCard: boolean | undefined;
 }

@@ -8,6 +8,8 @@ type About = Pick<Model, 'usual' | 'contextWindow'>;
 
 /** Above these nothing is told apart: numbers of requests may be anything. */
 const MOST = Number.MAX_SAFE_INTEGER;
+/** Smaller is no size of anything; a second may be cut into a thousand. */
+const LEAST = 0.001;
 const MAX_KEY = 80;
 /** Of stories. */
 const LENGTHS = new Set(['short', 'medium', 'long']);
@@ -96,5 +98,5 @@ function toAsked(input: unknown): Asked {
 }
 
 function positive(value: unknown): number | undefined {
-  return typeof value === 'number' && value > 0 && value <= MOST ? value : undefined;
+  return typeof value === 'number' && value >= LEAST && value <= MOST ? value : undefined;
 }

@@ -46,25 +46,6 @@ function toSnapshot(count: number, seed: number): Snapshot {
   };
 }
 
-/** Milliseconds of one decision, the median of many. */
-function medianOf(count: number): number {
-  const snapshots = Array.from({ length: 5 }, (_, seed) => toSnapshot(count, seed));
-  const times = Array.from({ length: 60 }, (_, turn) => {
-    const began = performance.now();
-    decide(snapshots[turn % snapshots.length]!);
-    return performance.now() - began;
-  });
-  return times.slice(10).toSorted((a, b) => a - b)[25]!;
-}
-
-it('grows no worse than n log n', () => {
-  const [thousand, tenThousand] = [medianOf(1000), medianOf(10_000)];
-  // Ten times as many cost thirteen times as much by n log n; a hundred times by n².
-  expect(tenThousand / thousand).toBeLessThanOrEqual(20);
-  // One millisecond is what it shall take; this machine may be busy with other things.
-  expect(tenThousand).toBeLessThan(20);
-});
-
 it('looks at each who waits a few times, however many there are', () => {
   const readsFor = (count: number) => {
     const snapshot = toSnapshot(count, 7);

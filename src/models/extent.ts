@@ -32,7 +32,7 @@ export function extentOf(capability: CapabilityId, input: unknown, model: About)
   if (!size) return undefined;
   const count =
     makes === 'video' ? toFrames(asked, usual) : Math.min(positive(asked['n']) ?? 1, usual.batch ?? Infinity);
-  return count === undefined ? undefined : Math.min(MOST, Math.round(size.width * size.height * count));
+  return count === undefined ? undefined : Math.min(MOST, Math.max(1, Math.round(size.width * size.height * count)));
 }
 
 /**

@@ -34,12 +34,11 @@ export interface LinkOptions {
   onLost: () => void;
 }
 
-/** Longest wait for an answer, in milliseconds. */
-const ANSWER_MS = 400;
+/** Longest wait for an answer, in milliseconds: a disk or a processor that others use may keep it for a while. */
+const ANSWER_MS = 2000;
+/** The same where the last one never came: nobody waits for that again and again. */
+const SILENT_MS = 400;
 const GRACE_MS = 30;
-/** What carries whole inputs and results may take longer, as long as Redis was not found silent already. */
-const LARGE_MS = 1500;
-const LARGE: ReadonlySet<ScriptName> = new Set<ScriptName>(['get', 'batchJobs', 'claim']);
 /** What is sent may take its time: bytes for each further millisecond. */
 const BYTES_PER_MS = 5000;
 /** Without any answer for so long, the connection counts as dead; another one may do better. */
@@ -63,7 +62,7 @@ export async function openLink({ url, prefix, onLost }: LinkOptions): Promise<Li
   }
   const epochKey = `{${prefix}}:epoch`;
 
-  async function guard<T>(work: Promise<T>, ms = ANSWER_MS): Promise<T> {
+  async function guard<T>(work: Promise<T>, ms = silent ? SILENT_MS : ANSWER_MS): Promise<T> {
     try {
       const answer = await within(work, ms, redis);
       answeredAt = performance.now();
@@ -87,7 +86,7 @@ export async function openLink({ url, prefix, onLost }: LinkOptions): Promise<Li
     const run = (redis as unknown as Record<string, Run>)[toCommand(name)]!;
     const work = run.call(redis, epochKey, `{${prefix}}:`, link.epoch, json, ...texts) as Promise<T>;
     try {
-      return await guard(work, (LARGE.has(name) && !silent ? LARGE_MS : ANSWER_MS) + size / BYTES_PER_MS);
+      return await guard(work, (silent ? SILENT_MS : ANSWER_MS) + size / BYTES_PER_MS);
     } catch (error) {
       if (isLost(error)) onLost();
       throw error;

@@ -1,5 +1,5 @@
 // Aliases, defaults and chains: who answers, for what reason, and when the next one does.
-import fc from 'fast-check';
+import fc from './support/property.ts';
 import { describe, expect, it } from 'vitest';
 import type { Ability } from '../src/capabilities/define.ts';
 import { capabilityIds, type CapabilityId } from '../src/capabilities/index.ts';

@@ -185,7 +185,7 @@ describe('lists', () => {
       await expect(catalog.find(`${'n'.repeat(60)}-${round}`)).rejects.toMatchObject({ code: 'model_not_found' });
     }
     // 20 · 10 000 comparisons of 60 letters with 60 would take half a minute.
-    expect(performance.now() - begun).toBeLessThan(8000);
+    expect(performance.now() - begun).toBeLessThan(10_000);
     await expect(catalog.find('x'.repeat(100_000))).rejects.toMatchObject({
       message: expect.stringMatching(/^.{1,200}$/),
     });
@@ -238,7 +238,7 @@ describe('a runtime', () => {
     expect(lister.asked).toBeGreaterThan(2);
     expect(lister.asked).toBeLessThan(10);
     lister.instead = undefined;
-    await expect.poll(async () => named(await catalog.list()), { timeout: 5000 }).toEqual({ a: 'ready' });
+    await expect.poll(async () => named(await catalog.list())).toEqual({ a: 'ready' });
   });
 
   it('is asked anew by refreshOf, though an older question is still open', async () => {

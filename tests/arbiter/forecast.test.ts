@@ -1,5 +1,5 @@
 // What waiters are told of their turn, against when it really comes: the arbiter itself in virtual time.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { createTimings, type Timings } from '../../src/arbiter/timings.ts';
 import { forecast, type Expected } from '../../src/arbiter/forecast.ts';

@@ -1,5 +1,5 @@
 // What must hold whatever comes: random clients on random runtimes, in virtual time; fast-check prints seed and history of what fails.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import type { Lease } from '../../src/arbiter/arbiter.ts';
 import type { StatusEvent } from '../../src/event.ts';

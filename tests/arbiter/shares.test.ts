@@ -1,5 +1,5 @@
 // What callers have used of the card: its time is split among those who use it at once, weighed by their share, and fades.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { createShares } from '../../src/arbiter/shares.ts';
 import { openFakeCard } from '../support/fake-card.ts';

@@ -272,7 +272,7 @@ describe('exit codes', () => {
   });
 
   it('of a timeout is 124, and the work is stopped', async () => {
-    const { code, stdout } = await run(['text', 'gen', 'one two', '-m', 'slow', '--timeout', '0.3']);
+    const { code, stdout } = await run(['text', 'gen', 'one two', '-m', 'slow', '--timeout', '3']);
     expect({ code, stdout }).toEqual({ code: 124, stdout: 'one \n' });
     expect(fake.aborts).toBe(1);
   });

@@ -80,7 +80,7 @@ describe('gpu hold', () => {
     expect(stderr).toContain('hono-ai gpu release');
     expect(runtime.inside.size).toBe(0);
     const waiting = run(['text', 'gen', 'Hi', '-m', 'a']);
-    await expect.poll(async () => (await run(['gpu'])).stderr, { timeout: 5000 }).toContain('waits: 1. a of shelf');
+    await expect.poll(async () => (await run(['gpu'])).stderr).toContain('waits: 1. a of shelf');
     const shown = (await run(['gpu'])).stderr;
     expect(shown).toMatch(/lent until \d\d:\d\d \(gaming\), \d+ min more/);
     expect(shown).toMatch(/waits: 1\. a of shelf.*: the card is lent until \d\d:\d\d \(gaming\)/);

@@ -50,7 +50,7 @@ describe('hooks', () => {
       .trim()
       .split('\n') as [string, string];
     await run(['jobs', 'wait', good, bad]);
-    await eventually('the receiver was called', () => receiver.received.length > 0, 5000);
+    await eventually('the receiver was called', () => receiver.received.length > 0);
     expect(receiver.received.map(({ body }) => (JSON.parse(body) as { type: string }).type)).toEqual(['job.failed']);
     expect((await run(['hooks', 'add', address, '--event', 'job.fail'])).stderr).toContain('Did you mean job.failed?');
   });
@@ -68,13 +68,13 @@ describe('hooks', () => {
   it('list what became of their calls, which can be made again under the same id', async () => {
     await run(['hooks', 'add', address]);
     await run(['jobs', 'wait', '-'], { stdin: (await run(['text', 'gen', 'a word', '--detach'])).stdout });
-    await eventually('the receiver was called', () => receiver.received.length === 1, 5000);
+    await eventually('the receiver was called', () => receiver.received.length === 1);
     const row = async () => (await run(['hooks', 'deliveries'])).stdout.trim().split('\t');
     const end = performance.now() + 5000;
     while ((await row())[1] !== 'delivered' && performance.now() < end);
     expect((await row()).slice(0, 3)).toEqual([receiver.received[0]!.headers['webhook-id'], 'delivered', 'job.done']);
     expect((await run(['hooks', 'replay', '-'], { stdin: receiver.received[0]!.headers['webhook-id'] })).code).toBe(0);
-    await eventually('the receiver was called again', () => receiver.received.length === 2, 5000);
+    await eventually('the receiver was called again', () => receiver.received.length === 2);
     expect(receiver.received[1]!.headers['webhook-id']).toBe(receiver.received[0]!.headers['webhook-id']);
     expect((await run(['hooks', 'deliveries', '--state', 'dead', '--ids'])).stdout).toBe('');
   });

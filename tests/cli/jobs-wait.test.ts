@@ -64,7 +64,7 @@ describe('jobs wait', () => {
     await until(id, 'running');
     expect((await run(['jobs', 'cancel', id])).stdout).toBe(`${id}\n`);
     expect((await waiting).code).toBe(130);
-    await eventually('it reached the runtime', () => studio.aborts === 1, 5000);
+    await eventually('it reached the runtime', () => studio.aborts === 1);
   });
 
   it('takes ids from standard input, whatever stands behind them', async () => {
@@ -160,7 +160,6 @@ describe('jobs watch', () => {
     await eventually(
       'both have ended',
       () => / done/.test(` ${seen.replaceAll('\t', ' ')}`) && seen.includes('failed'),
-      5000,
     );
     stop.abort();
     expect((await watching).code).toBe(130);

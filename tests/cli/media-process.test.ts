@@ -93,7 +93,7 @@ describe.each(['node', 'bun', 'deno'] as const)('on %s', { timeout: 60_000 }, (e
     const id = await comfyui.held();
     child.kill('SIGINT');
     expect(await ended).not.toBe(0);
-    await expect.poll(() => comfyui.running(), { timeout: 5000 }).not.toBe(id);
+    await expect.poll(() => comfyui.running()).not.toBe(id);
     comfyui.release();
   });
 });

@@ -54,10 +54,10 @@ describe.each(all)('on %s', (engine) => {
   it('stops the runtime and ends with 130 on Ctrl-C', { timeout: LONG }, async () => {
     const chat = run(['text', 'chat', 'hi', '-m', 'slow'], { engine, env: { OLLAMA_HOST: ollama.url } });
     await chat.says(/\w+ \w+/);
-    await eventually('the model speaks', () => chat.stdout() !== '', 20_000);
+    await eventually('the model speaks', () => chat.stdout() !== '');
     chat.child.kill('SIGINT');
     expect((await chat.done).code).toBe(130);
-    await eventually('the runtime was told', () => ollama.aborts() === 1, 5000);
+    await eventually('the runtime was told', () => ollama.aborts() === 1);
   });
 
   it(
@@ -120,7 +120,7 @@ describe('serve', () => {
     const gateway = await serve();
     const answer = run(['text', 'gen', 'hi', '-m', 'slow']);
     await answer.says(/\w+ \w+ \w+/);
-    await eventually('the model speaks', () => answer.stdout() !== '', 20_000);
+    await eventually('the model speaks', () => answer.stdout() !== '');
     gateway.child.kill('SIGTERM');
     await gateway.says(/stopping/);
     gateway.child.kill('SIGTERM');
@@ -164,7 +164,7 @@ describe('pipes', () => {
     const { stdout, stderr } = await shell.done;
     expect(stdout).toMatch(/^.{5} ended with 0\n$/s);
     expect(stderr).toBe('');
-    await eventually('the runtime was told', () => ollama.aborts() === 1, 5000);
+    await eventually('the runtime was told', () => ollama.aborts() === 1);
   });
 
   it('from a shell follow the words', { timeout: LONG }, async () => {

@@ -171,7 +171,7 @@ export function testJobs(name: string, open: (options: GatewayOptions) => Promis
         const body = { prompt: 'x', model: 'slow' };
         const before = ollama.executions('slow');
         const first = ask('/text/gen', { ...post(body, { headers }), signal: leave.signal }).catch(() => undefined);
-        await eventually('it runs', () => ollama.executions('slow') > before, 5000);
+        await eventually('it runs', () => ollama.executions('slow') > before);
         const second = await ask('/text/gen', post(body, { headers }));
         expect([second.status, await code(second)]).toEqual([409, 'idempotency_running']);
         expect(Number(second.headers.get('retry-after'))).toBeGreaterThan(0);
@@ -203,10 +203,10 @@ export function testJobs(name: string, open: (options: GatewayOptions) => Promis
         expect(await (await cancel(waiting.id)).json()).toMatchObject({ state: 'cancelled', attempts: 0 });
         const before = ollama.executions('slow');
         const running = await read<Job>(await submit({ model: 'slow', prompt: 'x' }));
-        await eventually('it runs', () => ollama.executions('slow') > before, 5000);
+        await eventually('it runs', () => ollama.executions('slow') > before);
         const aborts = ollama.aborts();
         expect((await cancel(running.id)).status).toBe(200);
-        await eventually('the runtime was stopped', () => ollama.aborts() === aborts + 1, 1500);
+        await eventually('the runtime was stopped', () => ollama.aborts() === aborts + 1);
         const ended = await until(running.id, 'cancelled');
         expect(ended.error).toMatchObject({ code: 'cancelled' });
         const late = await cancel(running.id);
@@ -251,7 +251,7 @@ export function testJobs(name: string, open: (options: GatewayOptions) => Promis
         const aborts = ollama.aborts();
         const job = await read<Job>(await submit({ model: 'slow', prompt: 'x', job: { timeout_s: 0.5 } }));
         expect((await until(job.id, 'failed')).error).toMatchObject({ code: 'timed_out' });
-        await eventually('the runtime was stopped', () => ollama.aborts() > aborts, 1500);
+        await eventually('the runtime was stopped', () => ollama.aborts() > aborts);
       });
 
       it('with a delay does not start early', async () => {

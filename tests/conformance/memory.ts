@@ -88,7 +88,7 @@ export function testMemory(name: string, open: () => Promise<MemoryUnderTest>, t
       expect(error.code).toBe('client_closed');
       const gone = await failure(load(model, AbortSignal.abort()));
       expect(gone.code).toBe('client_closed');
-      expect(performance.now() - left).toBeLessThan(1000);
+      expect(performance.now() - left).toBeLessThan(10_000);
       await load();
       expect(await residents()).toContain(model.id);
       if (!traits.goesOn) {

@@ -164,7 +164,7 @@ function testLeaving(kind: TextKind, get: Get): void {
       })(),
     );
     expect(error.code).toBe('client_closed');
-    expect(Date.now() - abortedAt).toBeLessThan(2000);
+    expect(Date.now() - abortedAt).toBeLessThan(10_000);
     if (subject.aborts) await until(() => subject.aborts!() === before + 1);
   });
 

@@ -392,7 +392,7 @@ describe('a batch that is cancelled', () => {
         chatLine('waiting', 'not begun'),
       ];
       const { id } = await start(lines, CHAT, client);
-      await eventually('the second line runs', () => runtime.chats.length === 2, 10_000);
+      await eventually('the second line runs', () => runtime.chats.length === 2);
       const cancelled = await client.batches.cancel(id);
       expect(['cancelling', 'cancelled']).toContain(cancelled.status);
       const batch = await untilStatus(id, 'cancelled', client);
@@ -461,7 +461,7 @@ describe('a gateway that ends before a batch does', () => {
       throw new Error('the process ends here');
     });
     const { id } = await start([chatLine('a', 'x')], CHAT, first.sdk());
-    await eventually('the files are written', () => tries > 0, 10_000);
+    await eventually('the files are written', () => tries > 0);
     expect((await first.sdk().batches.retrieve(id)).status).toBe('finalizing');
     expect((await first.sdk().files.list({ purpose: 'batch_output' })).data).toEqual([]);
     await first.stop();

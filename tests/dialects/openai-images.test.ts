@@ -157,7 +157,7 @@ describe('POST /v1/images/generations', () => {
     expect(taken.status).toBe(202);
     const { id } = (await taken.json()) as { id: string };
     expect(taken.headers.get('location')).toBe(`/jobs/${id}`);
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     gateway.atelier.release();
     const done = async () => ((await (await gateway.ask(`/jobs/${id}`)).json()) as { state: string }).state === 'done';
     while (!(await done())) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -172,10 +172,10 @@ describe('POST /v1/images/generations', () => {
     const before = gateway.atelier.aborts;
     const leave = new AbortController();
     const asked = refused(alice.images.generate({ prompt: 'a cat hold' }, { signal: leave.signal }));
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     leave.abort();
     expect(await asked).toBeInstanceOf(OpenAI.APIUserAbortError);
-    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1, 5000);
+    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1);
   });
 
   it('runs once per Idempotency-Key, and gives the same bytes again', async () => {
@@ -439,8 +439,8 @@ describe('stream', () => {
   it('stops the runtime when its reader leaves', async () => {
     const before = gateway.atelier.aborts;
     const stream = await alice.images.generate({ prompt: 'hold', stream: true });
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     stream.controller.abort();
-    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1, 5000);
+    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1);
   });
 });

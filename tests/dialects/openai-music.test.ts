@@ -83,10 +83,10 @@ describe('music', () => {
     const before = gateway.atelier.aborts;
     const leave = new AbortController();
     const asked = gateway.ask(PATH, { body: { prompt: 'hold' }, signal: leave.signal }).catch(() => undefined);
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     leave.abort();
     await asked;
-    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1, 5000);
+    await eventually('the runtime stopped', () => gateway.atelier.aborts === before + 1);
   });
 
   it('fails as OpenAI does', async () => {

@@ -61,7 +61,7 @@ describe('a video', () => {
       remixed_from_video_id: null,
       error: null,
     });
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     expect(await until(made.id, 'in_progress')).toMatchObject({ completed_at: null });
     const early = await refused(alice.videos.downloadContent(made.id));
     expect(early).toBeInstanceOf(OpenAI.ConflictError);
@@ -143,7 +143,7 @@ describe('a video', () => {
     const { data, response } = await alice.videos.create({ prompt: 'x hold', model: 'sora-2' }).withResponse();
     expect(response.headers.get('x-warning')).toContain('sora-2');
     expect(data.model).toBe('sora-2');
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     gateway.atelier.release();
     expect((await until(data.id, 'completed')).model).toBe('camera');
     expect((await gateway.ask(`/v1/videos/${data.id}`)).headers.get('x-warning')).toContain('the default answered');
@@ -180,7 +180,7 @@ describe('deleting', () => {
   it('stops what is being made, and forgets it', async () => {
     const before = gateway.atelier.aborts;
     const { id } = await alice.videos.create({ prompt: 'hold' });
-    await eventually('it is held', () => gateway.atelier.held > 0, 5000);
+    await eventually('it is held', () => gateway.atelier.held > 0);
     expect(await alice.videos.delete(id)).toEqual({ id, object: 'video.deleted', deleted: true });
     expect(gateway.atelier.aborts).toBe(before + 1);
     expect(await refused(alice.videos.retrieve(id))).toBeInstanceOf(OpenAI.NotFoundError);

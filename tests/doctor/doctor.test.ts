@@ -198,7 +198,7 @@ describe('runtimes', () => {
     expect(byId['models']).toMatchObject({ level: 'fail', fix: expect.stringContaining('hono-ai models pull') });
   });
 
-  it('that never answer do not keep it', { timeout: 15_000 }, async () => {
+  it('that never answer do not keep it', { timeout: 60_000 }, async () => {
     const mute = { ...well, name: 'mute', health: () => new Promise<void>(() => {}) };
     const { findings } = await examine({ runtimes: [mute] });
     expect(findings).toContainEqual(expect.objectContaining({ id: 'runtimes', level: 'warn' }));

@@ -184,6 +184,6 @@ describe('what is asked beside files', () => {
     setTimeout(() => abort.abort(), 50);
     const begun = Date.now();
     expect((await asking).code).toBe('client_closed');
-    expect(Date.now() - begun).toBeLessThan(1000);
+    expect(Date.now() - begun).toBeLessThan(10_000);
   });
 });

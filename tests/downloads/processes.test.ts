@@ -174,7 +174,7 @@ describe.skipIf(!mayMount())('a disk that becomes full (needs the right to mount
     const ballast = join(disk, 'ballast');
     hub.trouble = { kind: 'slow', bytesPerSecond: 8 * MB };
     const running = failure(run(local(), [file]));
-    await vi.waitFor(() => expect(hub.cdn.served[0]?.[1]).toBeGreaterThan(MB), 5000);
+    await vi.waitFor(() => expect(hub.cdn.served[0]?.[1]).toBeGreaterThan(MB), 20_000);
     await writeFile(ballast, new Uint8Array(5 * MB));
     const error = await running;
     expect(error).toMatchObject({ code: 'storage_full', status: 507, hint: expect.stringContaining('kept') });

@@ -60,7 +60,7 @@ interface Entry {
 
 async function ended(fake: FakeComfyUI, id: string): Promise<Entry> {
   const look = async () => ((await (await fetch(`${fake.url}/history/${id}`)).json()) as Record<string, Entry>)[id];
-  await expect.poll(look, { timeout: 10_000 }).toBeDefined();
+  await expect.poll(look).toBeDefined();
   return (await look())!;
 }
 

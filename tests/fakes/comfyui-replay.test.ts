@@ -108,7 +108,7 @@ describe('recorded traffic', () => {
     await expect.poll(() => fake.held()).toBe(running(second));
     for (const entry of others) compare(await ask(fake, entry), entry);
     fake.release();
-    await expect.poll(() => heard.length, { timeout: 5000 }).toBe(wsOf(recorded).length);
+    await expect.poll(() => heard.length).toBe(wsOf(recorded).length);
     expect(heard.map((event) => normal(event))).toEqual(wsOf(recorded));
     expect(fake.interrupts()).toEqual([{ prompt_id: running(first), hit: false }]);
     expect(fake.executions()).toBe(2);

@@ -1,5 +1,5 @@
 // AMD cards from trees of /sys: one, two, one beside a processor's own, and garbage.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openHardware, type HardwareOptions } from '../../adapters/hardware/index.ts';
 import { chosenCard, type Reading } from '../../src/hardware.ts';

@@ -18,7 +18,7 @@ describe.each(['in process', ...names] as const)('%s', (engine) => {
         const before = performance.now();
         const response = await gateway.request(path);
         expect(response.status, path).toBe(200);
-        expect(performance.now() - before, path).toBeLessThan(2500);
+        expect(performance.now() - before, path).toBeLessThan(10_000);
         return response.json();
       };
       const [hardware, gpu, offered] = await Promise.all(['/system/hardware', '/gpu', '/system/capabilities'].map(get));
@@ -60,7 +60,7 @@ describe.each(names)('%s', (engine) => {
         ['NVIDIA GeForce RTX 3090', 1024 ** 3],
       ]);
       expect(smi.starts()).toHaveLength(1);
-      await eventually('nvidia-smi is gone', () => smi.alive().length === 0, 3000);
+      await eventually('nvidia-smi is gone', () => smi.alive().length === 0);
     } finally {
       smi.remove();
       machine.remove();

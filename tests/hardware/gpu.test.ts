@@ -373,7 +373,7 @@ describe('whatever hangs', () => {
     ollama.answer = () => new Promise(() => {});
     const before = performance.now();
     const [{ owners, warnings }] = await Promise.all([view(), view()]);
-    expect(performance.now() - before).toBeLessThan(2500);
+    expect(performance.now() - before).toBeLessThan(10_000);
     expect(owners).toEqual([expect.objectContaining({ model: 'm', vram: 5 * GIB })]);
     expect(warnings).toEqual([expect.stringContaining('ollama does not answer')]);
     // Both have asked once, together.
@@ -395,7 +395,7 @@ describe('whatever hangs', () => {
     hardware.hangs = true;
     const before = performance.now();
     expect((await open([], { hardware }).view()).card).toEqual(CARD);
-    expect(performance.now() - before).toBeLessThan(2500);
+    expect(performance.now() - before).toBeLessThan(10_000);
   });
 });
 

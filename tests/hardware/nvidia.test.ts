@@ -8,7 +8,7 @@ import { FOREVER, openFakeSmi, openMachine, smiRow, type Files } from '../suppor
 
 const GIB = 1024 ** 3;
 const SECOND = { index: '1', uuid: 'GPU-99999999-2222-3333-4444-555555555555', 'pci.bus_id': '00000000:41:00.0' };
-const PATIENT = { timeout: 4000, interval: 20 };
+const PATIENT = { timeout: 20_000, interval: 20 };
 const open: { close(): void }[] = [];
 afterEach(() => open.splice(0).forEach((each) => each.close()));
 
@@ -71,9 +71,9 @@ describe('one long-lived nvidia-smi', () => {
   it('ends with the gateway, and with all that it started', async () => {
     const { smi, hardware } = start({ script: `sleep 300 &\necho $! >> "$HERE/starts"\n${FOREVER}` });
     await hardware.read();
-    await eventually('both live', () => smi.alive().length === 2, 3000);
+    await eventually('both live', () => smi.alive().length === 2);
     hardware.close();
-    await eventually('both are gone', () => smi.alive().length === 0, 3000);
+    await eventually('both are gone', () => smi.alive().length === 0);
     await hardware.read(0);
     expect(smi.starts()).toHaveLength(2);
   });
@@ -81,11 +81,11 @@ describe('one long-lived nvidia-smi', () => {
   it('ends when nobody has asked for long, and starts when somebody does', async () => {
     const { smi, hardware } = start({ limits: { silent: 400, idle: 150 } });
     await hardware.read();
-    await eventually('it ends', () => smi.alive().length === 0, 3000);
+    await eventually('it ends', () => smi.alive().length === 0);
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(smi.starts()).toHaveLength(1);
     expect((await hardware.read(0)).cards).toHaveLength(1);
-    await eventually('it starts', () => smi.starts().length === 2, 3000);
+    await eventually('it starts', () => smi.starts().length === 2);
   });
 });
 
@@ -227,7 +227,7 @@ describe('an nvidia-smi that fails', () => {
     const { smi, hardware } = start({ script: 'yes "one, two, three, four"', files: loaded });
     const reading = await hardware.read();
     expect(reading.cards).toEqual([]);
-    await eventually('it is gone', () => smi.alive().length === 0, 3000);
+    await eventually('it is gone', () => smi.alive().length === 0);
     expect((await hardware.read(0)).problems).toEqual([expect.stringContaining('something else')]);
   });
 
@@ -240,8 +240,8 @@ describe('an nvidia-smi that fails', () => {
     const first = await hardware.read();
     // A driver that wakes up takes seconds: that is not one that is missing.
     expect([first.cards, first.why]).toEqual([[], expect.stringContaining('nothing yet')]);
-    expect(performance.now() - before).toBeLessThan(2500);
-    await eventually('it is gone', () => smi.alive().length === 0, 4000);
+    expect(performance.now() - before).toBeLessThan(10_000);
+    await eventually('it is gone', () => smi.alive().length === 0);
     expect((await hardware.read(0)).why).toContain('does not answer');
   });
 

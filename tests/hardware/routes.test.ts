@@ -189,7 +189,7 @@ describe('whatever hangs', () => {
     });
     const before = performance.now();
     const answers = await Promise.all(['/gpu', '/system/hardware', '/system/capabilities'].map(get));
-    expect(performance.now() - before).toBeLessThan(2500);
+    expect(performance.now() - before).toBeLessThan(10_000);
     expect(offeredView.parse(answers[2]).capabilities[0]).toMatchObject({
       offered: false,
       why: expect.stringContaining('not answered'),

@@ -215,9 +215,9 @@ describe('an NVIDIA card', () => {
   it('is limited and set back', async () => {
     const { runs, cap, smi } = openNvidia({ root: '' });
     runs('background');
-    await eventually('it is limited', () => cap() === 150, 5000);
+    await eventually('it is limited', () => cap() === 150);
     runs('interactive');
-    await eventually('it is set back', () => cap() === 350, 5000);
+    await eventually('it is set back', () => cap() === 350);
     expect(smi.starts().filter((line) => line.includes('-pl'))).toEqual(['-i 0 -pl 150', '-i 0 -pl 350']);
   });
 
@@ -225,7 +225,7 @@ describe('an NVIDIA card', () => {
     const { runs, cap, folder, warnings, documents } = openNvidia({});
     writeFileSync(join(folder, 'sudo'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
     runs('background');
-    await eventually('it is told', () => warnings().length === 1, 5000);
+    await eventually('it is told', () => warnings().length === 1);
     expect(warnings()[0]).toMatchObject({
       hint: expect.stringContaining('sudoers.d'),
       cause: expect.stringContaining('Insufficient'),
@@ -237,9 +237,9 @@ describe('an NVIDIA card', () => {
     );
     runs('interactive');
     runs('background');
-    await eventually('it is limited', () => cap() === 150, 5000);
+    await eventually('it is limited', () => cap() === 150);
     runs();
-    await eventually('it is set back', () => cap() === 350, 5000);
+    await eventually('it is set back', () => cap() === 350);
     expect(existsSync(join(folder, 'root'))).toBe(false);
   });
 });

@@ -97,8 +97,8 @@ describe('a command', () => {
     );
     const began = performance.now();
     expect(await runCommand([path], { env: env(), ms: 60_000 })).toMatchObject({ code: 0 });
-    expect(performance.now() - began).toBeLessThan(5000);
-    await eventually('it has lived on', () => existsSync(join(folder, 'lived')), 5000);
+    expect(performance.now() - began).toBeLessThan(10_000);
+    await eventually('it has lived on', () => existsSync(join(folder, 'lived')));
   });
 });
 

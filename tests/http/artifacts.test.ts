@@ -481,7 +481,7 @@ describe.each(['node', 'bun', 'deno'] as const)('a large file on %s', (engine) =
   it('is closed when its reader leaves', async () => {
     const answer = await new Promise<IncomingMessage>((resolve) => httpGet(served.url! + view.url, resolve));
     answer.once('data', () => answer.destroy());
-    await expect.poll(() => openFiles(pid).filter((path) => path.includes(view.sha256)), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => openFiles(pid).filter((path) => path.includes(view.sha256))).toEqual([]);
   });
 
   it('reaches who reads it while it is deleted', async () => {
@@ -492,7 +492,7 @@ describe.each(['node', 'bun', 'deno'] as const)('a large file on %s', (engine) =
     for (let step = await reader.read(); !step.done; step = await reader.read()) got += step.value.byteLength;
     expect(got).toBe(size);
     expect((await served.request(view.url)).status).toBe(404);
-    await expect.poll(() => openFiles(pid).filter((path) => path.includes(view.sha256)), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => openFiles(pid).filter((path) => path.includes(view.sha256))).toEqual([]);
   });
 
   it('that comes too slowly is answered 408 on the wire', async () => {

@@ -46,7 +46,7 @@ const busyWith = async (model: string) => {
   const abort = new AbortController();
   const done = chat(model, OWNER_KEY, abort.signal).catch(() => undefined);
   const before = ollama.executions(model);
-  await eventually(`${model} runs`, () => ollama.executions(model) > before, 3000);
+  await eventually(`${model} runs`, () => ollama.executions(model) > before);
   return async () => {
     abort.abort();
     await done;
@@ -204,7 +204,7 @@ describe('a card that is lent', () => {
     expect(status, JSON.stringify(body)).toBe(200);
     expect(body['hold']).toMatchObject({ reason: 'gaming', left_s: expect.any(Number) });
     expect(body['hold']['left_s']).toBeGreaterThan(1790);
-    await eventually('the card is empty', () => ollama.loaded.size === 0, 3000);
+    await eventually('the card is empty', () => ollama.loaded.size === 0);
     const waiting = chat('echo', GUEST_KEY);
     for (let tries = 0; tries < 200; tries++) {
       if (((await ask('/gpu/hold', {}, GUEST_KEY)).body as Json)['waiting'] === 1) break;

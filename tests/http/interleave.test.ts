@@ -17,7 +17,9 @@ const CHAT_BYTES = 4_200_000_000;
 const CHATS = ['echo', 'vision', 'thinker'];
 const MODELS = [...CHATS, 'slow', 'hang'];
 /** What any one request may take, in milliseconds: the queue, swaps on the way, and a busy machine. */
-const BOUND = 12_000;
+const BOUND = 30_000;
+/** What all of it may take, in milliseconds. */
+const LIMIT = 60_000;
 
 let ollama: FakeOllama;
 let comfyui: FakeComfyUI;
@@ -54,7 +56,7 @@ beforeAll(async () => {
       HONO_AI_PATIENCE_S: '1',
       HONO_AI_QUEUE_MS: String(BOUND),
       HONO_AI_FIRST_BYTE_MS: '10000',
-      HONO_AI_IDLE_MS: '500',
+      HONO_AI_IDLE_MS: '2000',
       HONO_AI_JOB_WORKERS: '2',
     },
   });
@@ -77,37 +79,41 @@ interface Tally {
   failures: string[];
 }
 
-it('keeps the budget at every instant, answers everybody, and leaves nothing behind', { timeout: 60_000 }, async () => {
-  const tally: Tally = { chats: 0, pictures: 0, rude: 0, longest: 0, failures: [] };
-  const until = performance.now() + 10 * MINUTE;
-  const dices = Array.from({ length: 12 }, (_, index) => createDice(index + 1));
-  await Promise.all([
-    ...dices.slice(0, 5).map(async (dice) => repeat(until, dice, () => chat(dice, tally))),
-    ...dices.slice(5, 7).map(async (dice) => repeat(until, dice, () => paint(dice, tally))),
-    ...dices.slice(7, 9).map(async (dice) => repeat(until, dice, () => leave(dice, tally))),
-    repeat(until, dices[9]!, () => neverRead(dices[9]!, tally)),
-    repeat(until, dices[10]!, () => hang(tally)),
-    repeat(until, dices[11]!, () => cancelPicture(dices[11]!, tally)),
-  ]);
-  expect(tally.failures).toEqual([]);
-  expect(tally.longest).toBeLessThan(BOUND);
-  expect(most).toBeGreaterThan(CHAT_BYTES);
-  expect(most).toBeLessThanOrEqual(BUDGET);
-  // Both had their turn, however busy this machine is, and the card changed hands between them.
-  expect(tally.chats).toBeGreaterThan(5);
-  expect(tally.pictures).toBeGreaterThan(1);
-  expect(tally.rude).toBeGreaterThan(10);
-  expect(changes).toBeGreaterThan(10);
-  await eventually('nothing runs on the fakes', () => {
-    return ollama.running() === 0 && comfyui.running() === undefined && comfyui.pending().length === 0;
-  });
-  expect(most).toBeLessThanOrEqual(BUDGET);
-});
+it(
+  'keeps the budget at every instant, answers everybody, and leaves nothing behind',
+  { timeout: 2 * LIMIT },
+  async () => {
+    const tally: Tally = { chats: 0, pictures: 0, rude: 0, longest: 0, failures: [] };
+    const began = performance.now();
+    // Both have their turn, however busy this machine is, and the card changes hands between them.
+    const isEnough = () => tally.chats > 20 && tally.pictures > 2 && tally.rude > 10;
+    const isOver = () => performance.now() > began + (isEnough() ? 10 * MINUTE : LIMIT);
+    const dices = Array.from({ length: 12 }, (_, index) => createDice(index + 1));
+    await Promise.all([
+      ...dices.slice(0, 5).map(async (dice) => repeat(isOver, dice, () => chat(dice, tally))),
+      ...dices.slice(5, 7).map(async (dice) => repeat(isOver, dice, () => paint(dice, tally))),
+      ...dices.slice(7, 9).map(async (dice) => repeat(isOver, dice, () => leave(dice, tally))),
+      repeat(isOver, dices[9]!, () => neverRead(dices[9]!, tally)),
+      repeat(isOver, dices[10]!, () => hang(tally)),
+      repeat(isOver, dices[11]!, () => cancelPicture(dices[11]!, tally)),
+    ]);
+    expect(tally.failures).toEqual([]);
+    expect(tally.longest).toBeLessThan(BOUND);
+    expect(most).toBeGreaterThan(CHAT_BYTES);
+    expect(most).toBeLessThanOrEqual(BUDGET);
+    expect(isEnough(), JSON.stringify(tally)).toBe(true);
+    expect(changes).toBeGreaterThan(10);
+    await eventually('nothing runs on the fakes', () => {
+      return ollama.running() === 0 && comfyui.running() === undefined && comfyui.pending().length === 0;
+    });
+    expect(most).toBeLessThanOrEqual(BUDGET);
+  },
+);
 
-/** Until the time is over, with a pause between. */
-async function repeat(until: number, dice: () => number, once: () => Promise<void>): Promise<void> {
+/** Until that is enough, with a pause between. */
+async function repeat(isOver: () => boolean, dice: () => number, once: () => Promise<void>): Promise<void> {
   await pause(dice() * 20 * SECOND);
-  while (performance.now() < until) {
+  while (!isOver()) {
     await once();
     await pause((2 + dice() * 8) * SECOND);
   }

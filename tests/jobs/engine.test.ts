@@ -123,7 +123,7 @@ describe('an attempt', () => {
     await opened.until(id, 'running');
     const record = (await opened.store.jobs.get(id))!;
     await opened.store.jobs.requeue(record, { runAt: Date.now() + 60_000 });
-    await eventually('the runtime was stopped', () => slow.aborts() === 1, 2000);
+    await eventually('the runtime was stopped', () => slow.aborts() === 1);
     expect((await opened.jobs.get('owner', id)).state).toBe('queued');
   });
 });
@@ -297,7 +297,7 @@ describe('callers', () => {
     for (let n = 0; n < 10; n++) await opened.submit({ prompt: 'many' }, { owner: 'many' });
     for (let n = 0; n < 2; n++) await opened.submit({ prompt: 'few' }, { owner: 'few' });
     await opened.jobs.start();
-    await eventually('all ran', () => order.length === 12, 5000);
+    await eventually('all ran', () => order.length === 12);
     expect(order.slice(0, 5).filter((who) => who === 'few')).toHaveLength(2);
   });
 
@@ -334,7 +334,7 @@ describe('memory', () => {
     expect((await opened.submit({ seed: 1 }, { reuse: true, owner: 'another' })).cached).toBe(false);
     expect((await opened.submit({ seed: 2 }, { reuse: true })).cached).toBe(false);
     expect((await opened.submit({}, { reuse: true })).cached).toBe(false);
-    await eventually('all ran', () => runtime.generations.length === 4, 5000);
+    await eventually('all ran', () => runtime.generations.length === 4);
   });
 });
 

@@ -41,14 +41,14 @@ describe('a job that has a place and waits for the card', () => {
     await new Promise((resolve) => setTimeout(resolve, 600));
     const second = await submit();
     const etaOf = async () => (await jobs.get('owner', second.id)).eta_s;
-    await vi.waitFor(async () => expect(await etaOf()).not.toBeNull(), 5000);
+    await vi.waitFor(async () => expect(await etaOf()).not.toBeNull(), 20_000);
     // What is left of the first, and all of itself: nothing of either was seen yet, so both are guesses of 8 s.
     const early = (await etaOf())!;
     expect(early).toBeGreaterThan(8);
     expect(early).toBeLessThanOrEqual(17);
     const told = events.filter(({ type, job }) => type === 'job:progress' && job === second.id);
     expect(told.map(({ data }) => data['eta_s'])).toContainEqual(expect.any(Number));
-    await vi.waitFor(async () => expect(await etaOf()).toBeLessThan(early), 5000);
+    await vi.waitFor(async () => expect(await etaOf()).toBeLessThan(early), 20_000);
     ends[0]!();
     await until(first.id, 'done');
     await eventually('the second runs', () => ends.length === 2);

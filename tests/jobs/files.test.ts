@@ -146,7 +146,7 @@ describe('a key whose process ended before it could answer', () => {
     const asked = first
       .request('/text/gen', post({ prompt: 'long', model: 'brush' }, { headers }))
       .catch(() => undefined);
-    await eventually('it runs', () => runs > 0, 5000);
+    await eventually('it runs', () => runs > 0);
     const [claim] = (await first.work.store.documents.list<{ until: number }>('idempotency', { limit: 1 })).documents;
     const { kind, id, owner, value, due } = claim!;
     // The process is gone for as long as a claim is believed.

@@ -22,7 +22,7 @@ it('measure, clean, mask and convert alike on every host', { timeout: 60_000 }, 
   for (const { command, args } of Object.values(engines)) {
     const { stdout } = await promisify(execFile)(command, [...args, 'tests/support/media-host.ts', ffmpeg], {
       cwd: root,
-      timeout: 30_000,
+      timeout: 60_000,
     });
     told.push(JSON.parse(stdout) as Record<string, unknown>);
   }

@@ -1,5 +1,5 @@
 // Measuring: what is told of files from their headers, within bounds of bytes and time, whatever is in them.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { measure } from '../../adapters/media/measure.ts';

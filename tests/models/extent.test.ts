@@ -1,5 +1,5 @@
 // How large what is asked for is, and the key that its times are kept under: from the request, then from what the model usually makes.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { capabilityIds, type CapabilityId } from '../../src/capabilities/index.ts';
 import { extentOf, workOf } from '../../src/models/extent.ts';

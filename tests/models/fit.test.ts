@@ -1,5 +1,5 @@
 // What a model will take of the card, against figures that are known, and whether it fits.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { defaultContext, estimateVram, judge, type Facts } from '../../src/models/fit.ts';
 import type { Footprint } from '../../src/models/footprints.ts';

@@ -1,5 +1,5 @@
 // What was measured of models: the most counts, what became smaller is believed in time, and it outlives the process.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import type { Resident } from '../../src/runtime.ts';
 import { estimateVram } from '../../src/models/fit.ts';

@@ -1,5 +1,5 @@
 // What a call needs of the card: measured, told or estimated, growing with what is asked, and never refused for a guess alone.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import type { CapabilityId } from '../../src/capabilities/index.ts';
 import { createFootprints } from '../../src/models/footprints.ts';

@@ -1,5 +1,5 @@
 // Pullers that misbehave, registries that are down, wants that nobody can fulfil, and whatever order people come and go in.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/error.ts';

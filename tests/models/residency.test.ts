@@ -320,6 +320,6 @@ it('never holds more than the card offers, never loses a load, and never wedges,
   for (const outcome of outcomes) expect(['done', 'client_closed', 'conflict', 'insufficient_vram']).toContain(outcome);
   expect(runtime.most()).toBeLessThanOrEqual(8);
   expect(arbiter.snapshot().waiting).toEqual([]);
-  await eventually('all that is idle leaves', () => runtime.inside.size === 0, 3000);
+  await eventually('all that is idle leaves', () => runtime.inside.size === 0);
   expect(arbiter.snapshot().held).toEqual([]);
 });

@@ -198,7 +198,7 @@ describe('what comes back', () => {
     await moment();
     expect(arbiter.snapshot().waiting).toEqual([]);
     wait(61);
-    await eventually('it is back', () => runtime.inside.has('a'), 3000);
+    await eventually('it is back', () => runtime.inside.has('a'));
     expect(runtime.loads).toHaveLength(3);
   });
 

@@ -1,5 +1,5 @@
 // How much of the card models may use: what was said, what there is, and what others leave of it.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { toBudget } from '../../src/models/room.ts';
 

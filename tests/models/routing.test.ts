@@ -65,7 +65,7 @@ describe('what is set', () => {
     hangs = true;
     const begun = performance.now();
     await routing.fresh();
-    expect(performance.now() - begun).toBeLessThan(3000);
+    expect(performance.now() - begun).toBeLessThan(10_000);
     expect(routing.aliases().get('mini')).toBe('llama3.2');
     expect(routing.fresh()).toBeUndefined();
   });
@@ -95,7 +95,7 @@ describe('what is set', () => {
             await routing.fresh();
             return routing.aliases().size;
           },
-          { timeout: 8000 },
+          { timeout: 20_000 },
         )
         .toBe(9);
     }

@@ -227,7 +227,7 @@ describe.each(watcherEngines)('%s', (engine) => {
       }
       await alive();
       await expect
-        .poll(async () => (await server.stats()).watchers, { timeout: 10_000 })
+        .poll(async () => (await server.stats()).watchers)
         .toBeLessThanOrEqual(before + 1);
     });
 

@@ -224,7 +224,7 @@ describe.each(watcherEngines)('%s', (engine) => {
       await expect(openSocket(`${server.url}/ws`)).rejects.toThrow('503');
       expect((await fetch(`${server.url}/socket.io/?EIO=4&transport=polling`)).status).toBe(503);
       for (const client of clients) client.close();
-      await expect.poll(async () => (await server.stats()).watchers, { timeout: 5000 }).toBe(0);
+      await expect.poll(async () => (await server.stats()).watchers).toBe(0);
       (await openSocket(`${server.url}/ws`)).close();
     } finally {
       await server.close();

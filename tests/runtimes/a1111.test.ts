@@ -322,7 +322,7 @@ describe('a call that is cancelled', () => {
       }
     }).rejects.toMatchObject({ code: 'client_closed' });
     expect(fake.interrupts()).toBeGreaterThan(0);
-    expect(performance.now() - aborted).toBeLessThan(1000);
+    expect(performance.now() - aborted).toBeLessThan(10_000);
     expect(aborted).toBeGreaterThan(asked);
     // The card is free: the next one is not kept waiting by what is left of the last.
     await run('image.generate', { ...input, steps: 1 });

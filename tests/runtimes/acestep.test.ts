@@ -108,7 +108,7 @@ describe('a piece', () => {
     const second = make(runtime, {}, undefined, (event) => {
       if (event.type === 'status') states.push(`${event.state} ${event.position ?? ''}`.trim());
     });
-    await eventually('the second is queued', () => states.length > 0, 5000);
+    await eventually('the second is queued', () => states.length > 0);
     fake.release();
     await Promise.all([first, second]);
     expect(states[0]).toBe('queued 1');
@@ -195,7 +195,7 @@ describe('a task that ends otherwise', () => {
     const first = make(full.runtime, {});
     await full.fake.held();
     const second = make(full.runtime, {});
-    await eventually('the second waits', () => full.fake.tasks().length === 2, 5000);
+    await eventually('the second waits', () => full.fake.tasks().length === 2);
     expect(await failure(make(full.runtime, {}))).toMatchObject({ code: 'overloaded', retryAfter: expect.any(Number) });
     full.fake.release();
     await Promise.all([first, second]);
@@ -213,13 +213,13 @@ describe('a caller who leaves', () => {
     const left = performance.now();
     abort.abort();
     expect((await run).code).toBe('client_closed');
-    expect(performance.now() - left).toBeLessThan(1000);
+    expect(performance.now() - left).toBeLessThan(10_000);
     expect(await runtime.gpu!.residents(AbortSignal.timeout(1000))).toMatchObject([{ model: TURBO }]);
     const swap = acquireBeside(runtime);
-    await eventually('the other waits for the card', () => swap.states.includes('swapping'), 5000);
+    await eventually('the other waits for the card', () => swap.states.includes('swapping'));
     expect(swap.granted()).toBe(false);
     fake.release();
-    await eventually('the other has the card', swap.granted, 10_000);
+    await eventually('the other has the card', swap.granted);
     expect(await runtime.gpu!.residents(AbortSignal.timeout(1000))).toEqual([]);
   });
 
@@ -237,12 +237,12 @@ describe('a caller who leaves', () => {
     const runtime = adapt(url);
     const abort = new AbortController();
     const run = failure(make(runtime, {}, abort.signal));
-    await eventually('it is asked', () => asked.length === 1, 5000);
+    await eventually('it is asked', () => asked.length === 1);
     abort.abort();
     expect((await run).code).toBe('client_closed');
     answer.resolve();
     const residents = () => runtime.gpu!.residents(AbortSignal.timeout(1000));
-    await vi.waitFor(async () => expect(await residents()).toHaveLength(1), 5000);
+    await vi.waitFor(async () => expect(await residents()).toHaveLength(1), 20_000);
     await runtime.gpu!.evict(TURBO, AbortSignal.timeout(5000));
     expect(await residents()).toEqual([]);
   });

@@ -23,7 +23,7 @@ describe('ComfyUI that is not here', () => {
     );
   });
 
-  it('refuses with the one line that mends it, over HTTP as well', { timeout: 20_000 }, async () => {
+  it('refuses with the one line that mends it, over HTTP as well', { timeout: 60_000 }, async () => {
     await expect(absent.plan({ model: 'sdxl' }, signal())).rejects.toMatchObject({
       code: 'not_supported',
       hint: expect.stringContaining('HONO_AI_COMFYUI_URL'),

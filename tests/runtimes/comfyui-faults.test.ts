@@ -109,7 +109,7 @@ describe.each([
     expect((await job.failed).code).toBe('client_closed');
     hold.letGo();
     await comfyui.close?.();
-    await eventually('it left the queue', () => fake.prompts().length > 0 && fake.pending().length === 0, within);
+    await eventually('it left the queue', () => fake.prompts().length > 0 && fake.pending().length === 0);
     expect(fake.running()).toBe(theirs);
     isOnlyFor(fake.prompts().at(-1)!.prompt_id, before);
     fake.release();
@@ -121,7 +121,7 @@ describe.each([
     const before = { ...count(), executions: fake.executions() };
     const comfyui = connect();
     const job = ask(comfyui);
-    await eventually('it waits', () => fake.pending().length === 1, within);
+    await eventually('it waits', () => fake.pending().length === 1);
     const [mine] = fake.pending();
     job.cancel();
     expect((await job.failed).code).toBe('client_closed');
@@ -141,13 +141,13 @@ describe.each([
     const job = ask(comfyui);
     const mine = await fake.held();
     const theirs = ask(other);
-    await eventually('another waits', () => fake.pending().length === 1, within);
+    await eventually('another waits', () => fake.pending().length === 1);
     const before = count();
     job.cancel();
     const left = performance.now();
     expect((await job.failed).code).toBe('client_closed');
-    await eventually('it stopped', () => fake.running() !== mine, 1000);
-    expect(performance.now() - left).toBeLessThan(1000);
+    await eventually('it stopped', () => fake.running() !== mine);
+    expect(performance.now() - left).toBeLessThan(10_000);
     isOnlyFor(mine, before);
     fake.release();
     expect((await theirs.ended).files).toHaveLength(1);
@@ -175,7 +175,7 @@ describe('a connection', () => {
     await fake.held();
     const [client] = fake.sockets();
     fake.dropSockets();
-    await eventually('it is back', () => fake.sockets().length === 1, within);
+    await eventually('it is back', () => fake.sockets().length === 1);
     expect(fake.sockets()).toEqual([client]);
     const heard = job.events.length;
     fake.release();
@@ -270,7 +270,7 @@ describe('a server', () => {
     fake.hold('sampling');
     const jobs = [ask(comfyui), ask(comfyui)];
     await fake.held();
-    await eventually('one waits', () => fake.pending().length === 1, within);
+    await eventually('one waits', () => fake.pending().length === 1);
     await fake.restart();
     for (const job of jobs) {
       const error = await job.failed;
@@ -315,7 +315,7 @@ describe('a server', () => {
     const first = ask(comfyui);
     await fake.held();
     const job = ask(comfyui);
-    await eventually('one waits', () => fake.pending().length === 1, within);
+    await eventually('one waits', () => fake.pending().length === 1);
     await post(fake, '/queue', { clear: true });
     const error = await job.failed;
     expect(error.code).toBe('upstream_terminated');
@@ -403,7 +403,7 @@ describe('a prompt', () => {
     expect(error.code).toBe('invalid_request');
     expect(error.message).toContain('node 5 (EmptyLatentImage)');
     const prompt_id = fake.prompts()[0]!.prompt_id!;
-    await eventually('it is gone', () => fake.running() === undefined && fake.pending().length === 0, within);
+    await eventually('it is gone', () => fake.running() === undefined && fake.pending().length === 0);
     expect(fake.cancels()).toEqual([prompt_id]);
   });
 });

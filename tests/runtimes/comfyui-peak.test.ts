@@ -22,7 +22,7 @@ it('is not that of the one before, which is told when its work has ended and it 
   } as unknown as Client;
   const memory = createMemory(client, { footprint: () => 0 }, { evictMs: 1000, peakMs: 10 });
   const ended = memory.ran('large');
-  await eventually('it is asked', () => asked === 1, 3000);
+  await eventually('it is asked', () => asked === 1);
   ended();
   await memory.free(signal);
   taken = 2e9;

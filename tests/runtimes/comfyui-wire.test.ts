@@ -1,7 +1,7 @@
 // ComfyUI's wire against the traffic of a real server: what was recorded is read, and whatever else comes breaks nothing.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { toEndFailure, toExecutionFailure, toRefusal } from '../../adapters/runtimes/comfyui/failure.ts';
 import { pickFiles } from '../../adapters/runtimes/comfyui/outputs.ts';

@@ -1,5 +1,5 @@
 // Graphs from outside: refused before the card is touched, with every problem's node and input at once; bindings of any shape.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { bindingSchema, checkBinding, parseBinding, params } from '../../adapters/runtimes/comfyui/binding.ts';
 import { climbs, findDenied, parseGraph } from '../../adapters/runtimes/comfyui/graph.ts';

@@ -82,7 +82,7 @@ describe('llama-server as a router', () => {
     const { memory, models } = await known(runtime);
     const error = await fail(memory.load(models[GEMMA]!, { signal: AbortSignal.timeout(100) }));
     expect(error.code).toBe('client_closed');
-    await vi.waitFor(() => expect(fake.models.get(GEMMA)!.value).toBe('unloaded'));
+    await vi.waitFor(() => expect(fake.models.get(GEMMA)!.value).toBe('unloaded'), 20_000);
     // Not one that somebody else began.
     fake.models.get('qwen')!.value = 'loading';
     await fail(memory.load(models['qwen']!, { signal: AbortSignal.timeout(100) }));
@@ -186,7 +186,7 @@ describe('llama-server as a router', () => {
       fake.downloadMs = 4000;
       const error = await fail(pull(runtime, { model: TINY }, AbortSignal.timeout(150)));
       expect(error.code).toBe('client_closed');
-      await vi.waitFor(() => expect(fake.counts.cancelled).toBe(1));
+      await vi.waitFor(() => expect(fake.counts.cancelled).toBe(1), 20_000);
     });
 
     it('says what went wrong', async () => {

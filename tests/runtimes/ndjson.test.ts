@@ -1,5 +1,5 @@
 // The line splitter: any cut of any text must give the same lines.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { readLines } from '../../adapters/runtimes/ndjson.ts';
 

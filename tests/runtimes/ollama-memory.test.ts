@@ -158,7 +158,7 @@ describe('memory of ollama', () => {
       await vi.waitFor(async () => {
         const here = (await ollama.models(never())).filter(({ id }) => id !== 'cloud:latest');
         expect(new Set(here.map(({ kvPerToken }) => kvPerToken))).toEqual(new Set([2 * 2 * 2 * 64 * 2]));
-      }, 3000);
+      }, 20_000);
       expect((await ollama.models(never()))[0]).toMatchObject({ license: 'mit' });
       const names = fake.requests.filter(({ path }) => path === '/api/show').map(({ body }) => body!['model']);
       expect(new Set(names).size).toBe(names.length);
@@ -173,7 +173,7 @@ describe('memory of ollama', () => {
       await vi.waitFor(async () => {
         const loaded = (await ollama.models(never())).find(({ id }) => id === 'more2999:1b');
         expect(loaded?.kvPerToken).toBeDefined();
-      }, 3000);
+      }, 20_000);
       expect(fake.requests.filter(({ path }) => path === '/api/show').length).toBeLessThanOrEqual(33);
     });
   });

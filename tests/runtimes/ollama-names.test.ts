@@ -158,11 +158,11 @@ describe('files of a repository', () => {
   });
 
   it('are named in no more time than their names deserve', () => {
-    const long = `${'Q4_'.repeat(20_000)}.gguf`;
+    const long = `${'Q4_'.repeat(200_000)}.gguf`;
     const at = performance.now();
     quantOf(long);
     choose([long, ...all]);
-    expect(performance.now() - at).toBeLessThan(500);
+    expect(performance.now() - at).toBeLessThan(10_000);
   });
 });
 

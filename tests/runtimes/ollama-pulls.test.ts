@@ -228,8 +228,8 @@ describe('pulls of ollama', () => {
       const at = performance.now();
       leaver.abort();
       await failed;
-      expect(performance.now() - at).toBeLessThan(1000);
-      await expect.poll(() => registry.cdn.open(), { timeout: 2000 }).toBe(0);
+      expect(performance.now() - at).toBeLessThan(10_000);
+      await expect.poll(() => registry.cdn.open()).toBe(0);
       expect(await names()).not.toContain('small:1b');
       registry.cdn.trouble = undefined;
       registry.cdn.served.length = 0;
@@ -454,7 +454,7 @@ describe('pulls of ollama', () => {
   async function come(bytes: number): Promise<void> {
     const here = () =>
       (fake.library.partial.get(`sha256:${DIGEST}`) ?? []).reduce((sum, { length }) => sum + length, 0);
-    await expect.poll(here, { timeout: 5000, interval: 10 }).toBeGreaterThan(bytes);
+    await expect.poll(here, { interval: 10 }).toBeGreaterThan(bytes);
   }
 });
 

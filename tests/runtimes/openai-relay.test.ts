@@ -1,5 +1,5 @@
 // The relay of OpenAI requests: bytes pass untouched both ways, and a stream never ends as if it were whole when it is not.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openMediaTools } from '../../adapters/media/index.ts';
 import { createOpenAI } from '../../adapters/runtimes/openai/index.ts';

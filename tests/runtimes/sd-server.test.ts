@@ -279,7 +279,7 @@ describe('jobs of an sd-server', () => {
     abort.abort();
     await expectLeft(work);
     expect(jobs.cancels()).toBe(0);
-    await eventually('it is cancelled', () => jobs.cancelled.length === 1, 3000);
+    await eventually('it is cancelled', () => jobs.cancelled.length === 1);
   });
 
   it('are cancelled again where that failed', async () => {
@@ -288,7 +288,7 @@ describe('jobs of an sd-server', () => {
     const abort = new AbortController();
     const onEvent = ({ state }: { state?: string }) => void (state === 'running' && abort.abort());
     await expectLeft(generate({}, { signal: abort.signal, onEvent }), abort.signal);
-    await eventually('it is cancelled', () => jobs.cancelled.length === 1, 3000);
+    await eventually('it is cancelled', () => jobs.cancelled.length === 1);
     expect(jobs.cancels()).toBe(3);
   });
 
@@ -298,7 +298,7 @@ describe('jobs of an sd-server', () => {
     const abort = new AbortController();
     const onEvent = ({ state }: { state?: string }) => void (state === 'running' && abort.abort());
     await expectLeft(generate({}, { signal: abort.signal, onEvent }), abort.signal);
-    await eventually('it is cancelled', () => jobs.cancelled.length === 1, 3000);
+    await eventually('it is cancelled', () => jobs.cancelled.length === 1);
   });
 
   it('are not handed in for who has left already', async () => {
@@ -362,7 +362,7 @@ async function expectLeft(work: Promise<unknown>, signal?: AbortSignal): Promise
   let leftAt = signal && !signal.aborted ? undefined : performance.now();
   signal?.addEventListener('abort', () => (leftAt ??= performance.now()), { once: true });
   expect((await fail(work)).code).toBe('client_closed');
-  expect(performance.now() - leftAt!).toBeLessThan(1000);
+  expect(performance.now() - leftAt!).toBeLessThan(10_000);
 }
 
 function toBytes(base64: string): Buffer {

@@ -1,5 +1,5 @@
 // The SSE reader: the same events however the network cuts the bytes, and no surprise of real servers lost.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { readEvents } from '../../adapters/runtimes/sse.ts';
 import type { EventOptions } from '../../adapters/runtimes/sse.ts';

@@ -50,7 +50,7 @@ describe('a storage', () => {
     ['hangs up', 'hang up' as const],
     ['does not answer in time', { slow: 60_000 } as const],
     ['says yes and keeps nothing', 'lose' as const],
-  ])('that %s is unavailable, never a success', { timeout: 40_000 }, async (_, fault) => {
+  ])('that %s is unavailable, never a success', { timeout: 60_000 }, async (_, fault) => {
     for (const bytes of [small, large]) {
       on(isPut, fault);
       await expect(write(bytes)).rejects.toMatchObject({ code: 'storage_unavailable', status: 503, retryAfter: 10 });

@@ -172,7 +172,7 @@ describe('costs', () => {
     await filler.close();
     const start = performance.now();
     const store = await openSqliteStore({ path });
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(10_000);
     const times: number[] = [];
     for (let n = 0; n < 200; n++) {
       const begun = performance.now();

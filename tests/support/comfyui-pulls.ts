@@ -10,7 +10,7 @@ import { openComfyUI } from './comfyui-runtime.ts';
 import { openFakeComfyUI, type FakeComfyUI, type FakeComfyUIOptions } from './fake-comfyui/index.ts';
 import { openFakeHub, type FakeHub, type FakeRepo } from './fake-hub.ts';
 
-export const signal = AbortSignal.timeout(60_000);
+export const { signal } = new AbortController();
 
 /** A file of weights with tensors of these names and nothing in them, filled up to a size. */
 export function toSafetensors(names: string[], size = 0): Uint8Array {

@@ -105,7 +105,7 @@ export async function rejects(promise: Promise<unknown>, code: string): Promise<
 }
 
 /** Waits until `check` holds. */
-export async function until(check: () => boolean | Promise<boolean>, what: string, ms = 5000): Promise<void> {
+export async function until(check: () => boolean | Promise<boolean>, what: string, ms = 20_000): Promise<void> {
   for (const end = Date.now() + ms; !(await check()); await sleep(10)) {
     assert.ok(Date.now() < end, `${what} within ${ms} ms`);
   }

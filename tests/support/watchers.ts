@@ -174,7 +174,7 @@ export async function openIo(
 export const types = (heard: Heard[]): string[] => heard.map(({ type }) => type);
 
 /** Waits until it is heard; fails with all that was. */
-export async function until(client: { heard: Heard[] }, type: string, times = 1, ms = 10_000): Promise<void> {
+export async function until(client: { heard: Heard[] }, type: string, times = 1, ms = 20_000): Promise<void> {
   const end = performance.now() + ms;
   while (client.heard.filter((event) => event.type === type).length < times) {
     if (performance.now() > end)

@@ -173,7 +173,7 @@ describe.each(['node', 'bun', 'deno'] as const)('on %s', { timeout: 60_000 }, (e
       'blocked',
     ]);
     expect(new Set(results.map(({ message }) => message))).toEqual(new Set(['The receiver could not be reached.']));
-    for (const { ms } of results) expect(ms).toBeLessThan(2000);
+    for (const { ms } of results) expect(ms).toBeLessThan(10_000);
   });
 
   it('an answer without end is a status, and no more is read of it', async () => {

@@ -62,7 +62,7 @@ describe.each(['node', 'bun', 'deno'] as const)('on %s', { timeout: 60_000 }, (e
       expect.arrayContaining(['93.184.216.34', '10.0.0.1']),
       'nothing',
     ]);
-    for (const { ms } of firsts.slice(0, 2)) expect(ms).toBeLessThan(1500);
+    for (const { ms } of firsts.slice(0, 2)) expect(ms).toBeLessThan(10_000);
     expect(system).toContain('127.0.0.1');
   });
 });

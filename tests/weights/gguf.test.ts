@@ -1,7 +1,7 @@
 // GGUF headers: real files, files made by hand, and what hostile ones can ask for.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { readGguf, toKvPerToken, toParameters } from '../../adapters/weights/index.ts';
 import { GatewayError } from '../../src/error.ts';

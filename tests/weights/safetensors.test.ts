@@ -2,7 +2,7 @@
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { readSafetensors, readSafetensorsIndex } from '../../adapters/weights/index.ts';
 import { u64 } from '../support/fake-gguf.ts';

@@ -69,7 +69,7 @@ describe.each(pairs)('two gateways on one state, on $engine and $store', ({ stor
     if (stops === undefined) first.process.send('SIGSTOP');
     else {
       firstHold.release();
-      await eventually('the first has its answer', () => begun.outcome === 'answered', 5000);
+      await eventually('the first has its answer', () => begun.outcome === 'answered');
     }
     await sleep(3 * LEASE_MS);
     expect((await bench.execution(id, 2)).generation).toBe(second.generation);
@@ -79,7 +79,7 @@ describe.each(pairs)('two gateways on one state, on $engine and $store', ({ stor
   /** One end, made by the second gateway, with one set of files, told under one id. */
   async function expectOneEnd(bench: Bench, { id, second }: { id: string; second: Seat }, files: number) {
     const view = await bench.ended(second.ask, id);
-    await eventually('the webhook arrives', () => bench.receiver.deliveries.length > 0, 5000);
+    await eventually('the webhook arrives', () => bench.receiver.deliveries.length > 0);
     await sleep(2 * LEASE_MS);
     expect(await bench.read(second.ask, id)).toMatchObject({ ...toEnd(view), state: 'done', attempts: 2 });
     expect(bench.runtime.of(id)).toHaveLength(2);
@@ -170,7 +170,7 @@ describe.skipIf(FAKE_TIME === undefined).each(engines)('a clock that jumps, on %
     for (const { id } of [running, waiting, delayed]) expectSound(await bench.ended(seat.ask, id));
     expect(bench.runtime.executions.map(({ job }) => job)).toEqual([running.id, waiting.id, delayed.id]);
     expect(bench.runtime.of(delayed.id)[0]!.startedAt - sent).toBeGreaterThanOrEqual(4000);
-    await eventually('all webhooks arrive', () => bench.receiver.deliveries.length === 3, 5000);
+    await eventually('all webhooks arrive', () => bench.receiver.deliveries.length === 3);
   });
 
   it.each([

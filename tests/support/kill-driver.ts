@@ -60,8 +60,6 @@ export interface Opened {
 
 /** A failpoint that is not reached within this time is given up, in milliseconds. */
 const FAILPOINT_MS = 2500;
-/** The same on Redis, where all is slower: whoever lives longer is to have written down what was done by then, which a busy machine does not always allow. */
-const FAILPOINT_REDIS_MS = 1500;
 /** In which share of kills the gateway dies while it starts, and at each of the failpoints. */
 const STARTING_SHARE = 0.04;
 const FAILPOINT_SHARE = 0.06;
@@ -136,8 +134,7 @@ export function createKiller(gateways: Gateways) {
     }
     standby = startGatewayProcess(engine, host);
     // Most live shortly; some live long enough for the queue to run dry.
-    const failpointMs = env['HONO_AI_REDIS_URL'] === undefined ? FAILPOINT_MS : FAILPOINT_REDIS_MS;
-    const life = isPoint ? failpointMs : random() < 0.85 ? random() * 150 : 150 + random() * 500;
+    const life = isPoint ? FAILPOINT_MS : random() < 0.85 ? random() * 150 : 150 + random() * 500;
     await Promise.race([process.ended, sleep(life, undefined, { signal: gone.signal }).catch(() => {})]);
     const byItself = process.endedAt() !== undefined;
     if (isPoint && !byItself) report.missed++;

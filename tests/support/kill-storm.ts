@@ -166,6 +166,11 @@ export async function bundleForBun() {
   return { host: { [SCRIPT]: join(to, 'kill-gateway.js') }, remove };
 }
 
+/** Of its own time, in milliseconds. */
+export function toMedian(times: readonly Took[]): number {
+  return times.map(({ own }) => own).toSorted((a, b) => a - b)[Math.floor(times.length / 2)]!;
+}
+
 /** One line for people. */
 export function toSummary({ engine, kills: byKind, ready, missed, findings, violations }: Storm): string {
   const total = Object.values(byKind).reduce((sum, count) => sum + count, 0);

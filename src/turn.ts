@@ -81,6 +81,7 @@ export function createTurns({ arbiter, heedMs, now, onIgnored, outgrew }: TurnOp
     const signal = AbortSignal.any([turn.signal, lease.signal]);
     const onLeft = () => onIgnored(route.runtime.name, route.model.id);
     let begun = false;
+    let isWhole = false;
     try {
       for await (const event of untilHeeded(work(signal), signal, { ms: heedMs, onLeft })) {
         // What is made after the card was given to others is nobody's.
@@ -88,9 +89,11 @@ export function createTurns({ arbiter, heedMs, now, onIgnored, outgrew }: TurnOp
         lease.beat();
         if (isWork(event)) lease.running();
         begun ||= event.type === 'chunk' || event.type === 'result';
+        isWhole ||= event.type === 'result';
         yield event;
       }
       lease.signal.throwIfAborted();
+      isWhole = true;
       return undefined;
     } catch (thrown) {
       // Whatever broke because the lease was taken back, that is the reason.
@@ -99,7 +102,7 @@ export function createTurns({ arbiter, heedMs, now, onIgnored, outgrew }: TurnOp
       if (begun || turn.signal.aborted || error.code !== 'insufficient_vram') throw error;
       return error;
     } finally {
-      lease.release();
+      lease.release(isWhole ? 'whole' : 'cut');
     }
   }
 

@@ -1,21 +1,21 @@
 // Owns the card: queues who wants it, carries out what the policy decides, and hands out leases.
 import type { StatusEvent } from '../event.ts';
 import type { GpuTenant, Resident } from '../runtime.ts';
-import { untilAborted } from '../timers.ts';
 import { createBooks, type Place } from './books.ts';
-import { createClock, type Clock } from './clock.ts';
+import { at, createClock, type Clock } from './clock.ts';
 import { createDemands } from './demand.ts';
-import { cancelled, insufficient, queueTimeout, toRefusal } from './failures.ts';
+import { cancelled, queueTimeout } from './failures.ts';
 import { createFloor } from './floor.ts';
 import { forecast } from './forecast.ts';
 import { createHours, type Hours } from './hours.ts';
 import { createLeases, type Lease } from './leases.ts';
 import { toPlan, type Plan } from './plan.ts';
 import { decide, toKey } from './policy.ts';
-import type { Class, Closed, Decision, Held, Policy, Snapshot, Swap, Waiting, Want } from './policy.ts';
+import type { Class, Closed, Decision, Held, Policy, Snapshot, Waiting, Want } from './policy.ts';
 import { createPromises } from './promise.ts';
 import { createQueue, type Waiter } from './queue.ts';
 import { createShares } from './shares.ts';
+import { createSwaps } from './swaps.ts';
 import { createTimings, type Timings } from './timings.ts';
 import { toWaitingView, type SwapRecord, type View } from './view.ts';
 
@@ -34,7 +34,7 @@ export interface Request extends Want {
   work?: string;
   /** When the wait began, on the arbiter's clock, where that was before now: a later step of something keeps its place. */
   since?: number;
-  /** Milliseconds after which it would rather not wait; never longer than anybody may. */
+  /** Milliseconds after which it would rather not wait, also where the card is closed; never longer than anybody may. */
   limitMs?: number;
 }
 
@@ -96,9 +96,6 @@ export interface ArbiterOptions {
 /** A load that takes longer than this, and than several times what was expected, holds up no other, in milliseconds. */
 const LOAD_MS = 60_000;
 const LOAD_TIMES = 3;
-/** Looks and evictions for one swap, until it fits. */
-const ROUNDS = 4;
-const MAX_RECORDS = 500;
 const LEASE_MS = 1_200_000;
 const PATIENCE_MS = 60_000;
 const ENDLESS = { model: Infinity, runtime: Infinity };
@@ -127,7 +124,14 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
   const floor = createFloor({ tenants, books, clock, used, onWedged, onChange, onAgain: pump });
   const hours = createHours(clock, () => onDone(true));
   const queue = createQueue(clock, hours);
-  const swaps: SwapRecord[] = [];
+  const swaps = createSwaps({
+    clock,
+    floor,
+    queue,
+    decide: () => policy({ ...toSnapshot(), swapping: held.some(isLoading) }),
+    grant,
+    onSwap: options.onSwap ?? (() => {}),
+  });
   let cancelWake = () => {};
   let cancelTell = () => {};
 
@@ -153,7 +157,7 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
       budget: budget(),
       most: options.budget(0),
       isFirm,
-      swapping: floor.busy !== undefined || held.some(isLoading),
+      swapping: floor.busy || held.some(isLoading),
       isPinned,
       slots,
       usage: shares.usage,
@@ -180,7 +184,7 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
     for (const { id } of decision.grant) queue.settle(id, grant);
     for (const entry of decision.preempt ?? []) leases.preempt(entry);
     // Whether something must be refused, or leave, is decided by what really is there.
-    if ((decision.swap || decision.refuse.length > 0) && !floor.busy) void swap();
+    if ((decision.swap || decision.refuse.length > 0) && !floor.busy) void swaps.next().then(pump);
     tell(decision);
     const loads = held.filter(isLoading).map(loadsUntil);
     const wakeAt = Math.min(decision.wakeAt ?? Infinity, ...loads);
@@ -205,65 +209,26 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
     onChange();
   }
 
-  /** Looks before a model comes to the card, for memory that others took must count; makes room, looks again, lets it in. */
-  async function swap(): Promise<void> {
-    await floor.alone(async () => {
-      let last: Waiter | undefined;
-      for (let round = 0; round < ROUNDS; round++) {
-        await floor.look();
-        const { swap: next, refuse } = policy({ ...toSnapshot(), swapping: held.some(isLoading) });
-        for (const refusal of refuse) queue.settle(refusal.waiting.id, (one) => (one.error = toRefusal(refusal)));
-        last = next && queue.waiters.get(next.for.id);
-        if (!next || !last) return;
-        if (next.victims.length === 0) return queue.settle(last.id, grant);
-        if (!(await makeRoom(last, next))) return;
-      }
-      if (last) queue.settle(last.id, (one) => (one.error = insufficient('The card does not become free.')));
-    });
-    pump();
-  }
-
-  /** Whether it was made. */
-  async function makeRoom(waiter: Waiter, { victims, because }: Swap): Promise<boolean> {
-    const { id, runtime, model, caller } = waiter;
-    const at = clock.now();
-    const evicted: Place[] = [];
-    let failure: Error | undefined;
-    queue.report(waiter, { ...waiter.status, state: 'swapping', message: because });
-    await floor
-      .evict(victims, (victim) => {
-        evicted.push(victim);
-        waiter.evicted.push(victim);
-      })
-      .catch((error: Error) => (failure = error));
-    const tookMs = clock.now() - at;
-    waiter.swapMs += tookMs;
-    const record = { at, runtime, model, caller, evicted, because, tookMs };
-    swaps.push(failure ? { ...record, failure: failure.message } : record);
-    if (swaps.length > MAX_RECORDS) swaps.shift();
-    options.onSwap?.(swaps.at(-1)!);
-    // Never load onto a card that is not free: this request fails, the next one looks again.
-    if (failure) queue.settle(id, (one) => (one.error = failure!));
-    return failure === undefined;
-  }
-
   async function dismiss(
     place: Place,
     { usedAt, signal }: { usedAt?: number; signal?: AbortSignal } = {},
   ): Promise<'gone' | 'in_use'> {
-    for (let other = floor.busy; other; other = floor.busy) await (signal ? untilAborted(other, signal) : other);
-    if (signal?.aborted) throw cancelled();
-    // Decided here, where nothing comes between: what the asker has seen may be over.
-    const entry = books.find(place);
-    if (entry && entry.leases > 0) return 'in_use';
-    const awaited = [...queue.waiters.values()].some((waiter) => toKey(waiter) === toKey(place));
-    if (usedAt !== undefined && (awaited || entry?.usedAt !== usedAt)) return 'in_use';
+    let outcome: 'gone' | 'in_use' = 'in_use';
     try {
-      await floor.alone(() => floor.evict([entry ?? books.unknown(place)]));
+      await floor.alone(async () => {
+        if (signal?.aborted) throw cancelled();
+        // Decided here, where nothing comes between: what the asker has seen may be over.
+        const entry = books.find(place);
+        if (entry && entry.leases > 0) return;
+        const awaited = [...queue.waiters.values()].some((waiter) => toKey(waiter) === toKey(place));
+        if (usedAt !== undefined && (awaited || entry?.usedAt !== usedAt)) return;
+        await floor.evict([entry ?? books.unknown(place)]);
+        outcome = 'gone';
+      });
     } finally {
       pump();
     }
-    return 'gone';
+    return outcome;
   }
 
   /** The card is lent and wanted empty: what nobody uses leaves. */
@@ -302,8 +267,9 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
       else leave(cancelled());
     };
     request.signal.addEventListener('abort', onAbort, { once: true });
-    const most = Math.min(request.limitMs ?? queueMs, queueMs);
-    const stop = queue.limit(waiter, most, () => leave(queueTimeout(most)));
+    const stops = [queue.limit(waiter, queueMs, () => leave(queueTimeout(queueMs)))];
+    const { limitMs } = request;
+    if (limitMs !== undefined) stops.push(at(clock, clock.now() + limitMs, () => leave(queueTimeout(limitMs))));
     let finished = false;
     try {
       pump();
@@ -318,7 +284,7 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
       finished = true;
       return waiter.lease!;
     } finally {
-      stop();
+      for (const stop of stops) stop();
       request.signal.removeEventListener('abort', onAbort);
       // The reader left in the middle: neither its place in the queue nor a lease given meanwhile may stay.
       if (!finished) giveUp(waiter);
@@ -349,7 +315,7 @@ export function createArbiter(options: ArbiterOptions): Arbiter {
       budget: budget(),
       others: floor.others,
       closed: hours.closed,
-      swaps: [...swaps],
+      swaps: [...swaps.records],
     }),
   };
 }

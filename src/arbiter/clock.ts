@@ -22,6 +22,16 @@ export function createClock(now: () => number = () => performance.now()): Clock 
   };
 }
 
+/** Calls back once it is that late; what it returns takes that back. Timers are short and may fire early: it is looked at again until it is time. */
+export function at(clock: Clock, until: number, call: () => void): () => void {
+  let cancel = () => {};
+  const arm = () => {
+    cancel = clock.now() >= until ? clock.after(0, call) : clock.after(until - clock.now(), arm);
+  };
+  arm();
+  return () => cancel();
+}
+
 export interface Deadline {
   /** Aborts when the time is over. */
   signal: AbortSignal;

@@ -7,11 +7,11 @@ import { insufficient } from './failures.ts';
 import type { Held } from './policy.ts';
 
 export interface Floor {
-  /** Settles when what is being done to the card has ended; undefined while nothing is. */
-  readonly busy: Promise<void> | undefined;
+  /** Something is being done to the card, or waits for its turn. */
+  readonly busy: boolean;
   /** Bytes that no runtime here holds, as they were last seen. */
   readonly others: number;
-  /** Does `work` to the card, mixed with nothing else; only while nothing is being done to it. */
+  /** Does `work` to the card, mixed with nothing else: at once, or in its turn. */
   alone(work: () => Promise<void>): Promise<void>;
   /** Reads what really is there. A runtime that does not answer holds what it was last known to hold. */
   look(): Promise<void>;
@@ -45,7 +45,8 @@ const GONE = 0.5;
 
 export function createFloor(options: FloorOptions): Floor {
   const { tenants, books, clock, used, onWedged, onChange, onAgain } = options;
-  let busy: Promise<void> | undefined;
+  /** Settles when what was asked for last has been done. */
+  let last: Promise<void> | undefined;
   /** Runtimes that did not answer in time, and until when they are not waited for. */
   const hungUntil = new Map<string, number>();
   let others = 0;
@@ -119,18 +120,20 @@ export function createFloor(options: FloorOptions): Floor {
 
   return {
     get busy() {
-      return busy;
+      return last !== undefined;
     },
     get others() {
       return others;
     },
     async alone(work) {
+      const before = last;
       const { promise, resolve } = Promise.withResolvers<void>();
-      busy = promise;
+      last = promise;
       try {
+        if (before) await before;
         await work();
       } finally {
-        busy = undefined;
+        if (last === promise) last = undefined;
         resolve();
       }
     },

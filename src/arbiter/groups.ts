@@ -25,6 +25,8 @@ export interface Groups {
   all: readonly Group[];
   /** Those of them that `want` get to know who is in them. */
   list(want: (group: Group) => boolean): void;
+  /** Of a group that is listed, those alone who `want`, as a group of their own; there is one at least. */
+  narrow(group: Group, want: (waiter: Waiting) => boolean): Group;
 }
 
 export type Order = (a: Waiting, b: Waiting) => number;
@@ -46,18 +48,7 @@ export function toGroups(waiting: readonly Waiting[], isOut: (waiter: Waiting) =
     if (!models) runtimes.set(waiter.runtime, (models = new Map()));
     let group = models.get(waiter.model);
     if (group) return group;
-    group = {
-      entry: undefined,
-      oldest: waiter,
-      largest: waiter,
-      count: 0,
-      weight: 0,
-      workMs: 0,
-      dueAt: Infinity,
-      loadMs: 0,
-      waiters: [],
-      isListed: false,
-    };
+    group = open(waiter);
     models.set(waiter.model, group);
     groups.push(group);
     return group;
@@ -71,14 +62,7 @@ export function toGroups(waiting: readonly Waiting[], isOut: (waiter: Waiting) =
 
   for (const waiter of waiting) {
     if (isOut(waiter)) continue;
-    const group = of(waiter);
-    group.count++;
-    group.weight += WEIGHTS[waiter.class];
-    group.workMs += waiter.runMs;
-    if (waiter.since < group.oldest.since) group.oldest = waiter;
-    if (waiter.footprint > group.largest.footprint) group.largest = waiter;
-    if (waiter.dueAt < group.dueAt) group.dueAt = waiter.dueAt;
-    if (waiter.loadMs > group.loadMs) group.loadMs = waiter.loadMs;
+    add(of(waiter), waiter);
   }
 
   return {
@@ -92,7 +76,38 @@ export function toGroups(waiting: readonly Waiting[], isOut: (waiter: Waiting) =
         if (group.isListed && some.has(group) && !isOut(waiter)) group.waiters.push(waiter);
       }
     },
+    narrow({ entry, waiters }, want) {
+      const wanted = waiters.filter(want);
+      const group = { ...open(wanted[0]!), entry, waiters: wanted, isListed: true };
+      for (const waiter of wanted) add(group, waiter);
+      return group;
+    },
   };
+}
+
+function open(waiter: Waiting): Group {
+  return {
+    entry: undefined,
+    oldest: waiter,
+    largest: waiter,
+    count: 0,
+    weight: 0,
+    workMs: 0,
+    dueAt: Infinity,
+    loadMs: 0,
+    waiters: [],
+    isListed: false,
+  };
+}
+
+function add(group: Group, waiter: Waiting): void {
+  group.count++;
+  group.weight += WEIGHTS[waiter.class];
+  group.workMs += waiter.runMs;
+  if (waiter.since < group.oldest.since) group.oldest = waiter;
+  if (waiter.footprint > group.largest.footprint) group.largest = waiter;
+  if (waiter.dueAt < group.dueAt) group.dueAt = waiter.dueAt;
+  if (waiter.loadMs > group.loadMs) group.loadMs = waiter.loadMs;
 }
 
 /** It waits no more. */

@@ -1,5 +1,5 @@
 // When the card is closed, and for how long it was: that time is held against nobody who waits.
-import type { Clock } from './clock.ts';
+import { at, type Clock } from './clock.ts';
 import type { Closed } from './policy.ts';
 
 export interface Hours {
@@ -44,14 +44,4 @@ export function createHours(clock: Clock, onChange: () => void): Hours {
     },
     open,
   };
-}
-
-/** Timers are short and may fire early: it is looked at again until it is time. */
-function at(clock: Clock, until: number, call: () => void): () => void {
-  let cancel = () => {};
-  const arm = () => {
-    cancel = clock.now() >= until ? clock.after(0, call) : clock.after(until - clock.now(), arm);
-  };
-  arm();
-  return () => cancel();
 }

@@ -30,8 +30,8 @@ export interface Lease {
   /** A sign of life. */
   beat(): void;
   cost(): Cost;
-  /** To be called once, when the runtime is done with the request. Further calls do nothing. */
-  release(): void;
+  /** To be called once, when the runtime is done with the request; what was `cut` teaches nothing of how long runs take. Further calls do nothing. */
+  release(how?: 'whole' | 'cut'): void;
 }
 
 export interface Leases {
@@ -119,18 +119,18 @@ export function createLeases(options: LeasesOptions): Leases {
         return;
       }
       abort.abort(lost(want.runtime, leaseMs));
-      end();
+      end('cut');
     }
 
-    function end(): void {
+    function end(how: 'whole' | 'cut' = 'whole'): void {
       if (endedAt !== undefined) return;
       endedAt = clock.now();
       cancelWatch();
       open.delete(id);
       const usedMs = stop?.() ?? 0;
       const ranMs = endedAt - (runningAt ?? endedAt);
-      // What failed before it began tells nothing of how long runs take.
-      if (hasBegun && !abort.signal.aborted) timings.learnRun(want, work, ranMs);
+      // Nor does what failed before it began.
+      if (hasBegun && how === 'whole' && !abort.signal.aborted) timings.learnRun(want, work, ranMs);
       onRan(usedMs);
       books.leave(entry);
       onChange(true);

@@ -21,7 +21,8 @@ const GAIN = 4;
  *  2. It can never fit, or only pinned models are in its way → refuse: waiting would not end.
  *  3. Somebody is due, who has waited longest                → what stands in his way is drained: nothing that came later begins on it.
  *     Not where it has yet to earn its load, nor where others would be as late in turn. Then the next slot is his, too.
- *  4. A higher class would make far more of the card's time  → the same, where those it displaces can spare the time.
+ *  4. A higher class would make far more of the card's time  → the same, where those it displaces can spare the time. There may be
+ *                                                             room, and what its runtime has at work keep the slot.
  *     Where that is allowed, and he waits at the screen, work of the background in his way is ended.
  *  5. The model is there, it fits, and a slot is free        → grant: ripe ones by age; else by class, by least use, by age.
  *  6. A swap is under way                                    → wait: one at a time, or two would take the same free memory.
@@ -63,26 +64,34 @@ export function decide(snapshot: Snapshot): Decision {
     group.entry = card.find(group.oldest);
     if (group.entry) card.asked(group.entry, group);
   }
-  const missing = groups.all.filter((group) => !group.entry || !card.canUse(group.entry, group.largest));
+  // Of a model that is there, those alone for whom it must grow: how long the others have waited does not speak for them.
+  const cannot = (group: Group, waiter: Waiting) => !group.entry || !card.canUse(group.entry, waiter);
+  const absent = groups.all.filter((group) => cannot(group, group.largest));
+  groups.list((group) => group.entry !== undefined && absent.includes(group));
+  const missing = absent.map((group) =>
+    group.entry ? groups.narrow(group, (waiter) => cannot(group, waiter)) : group,
+  );
   // 3, 4
   const claim = toDue(missing, card, now) ?? toYield(missing, card, now);
   const ended = claim && snapshot.preempts ? toPreempted(claim, snapshot) : [];
   if (ended.length > 0) decision.preempt = ended;
   // 5
   const order = createOrder(now, usage);
-  groups.list(({ entry }) => entry !== undefined && !entry.held.leaving && card.slotsOf(entry) > 0);
+  const isThere = ({ entry }: Group) => entry !== undefined && !entry.held.leaving && card.slotsOf(entry) > 0;
+  groups.list(isThere);
   // Where only a slot is missing, the next that is free is theirs.
   const isReady = claim !== undefined && [...claim.from].every(isIdle) && !held.some(({ loading }) => loading);
   const isDrained = (entry: Entry) => claim?.from.has(entry) ?? false;
   const isLast = ({ held: { runtime } }: Entry) =>
     isReady && runtime === claim.group.oldest.runtime && card.runtimeSlots(runtime) <= 1;
-  const listed = groups.all.filter(({ isListed, entry }) => isListed && !(claim?.isYield && isDrained(entry!)));
+  const listed = groups.all.filter((group) => isThere(group) && !(claim?.isYield && isDrained(group.entry!)));
   const begin = grantAll(listed, {
     card,
     orderOf: (entry) => (isDrained(entry) ? byAge : order),
     // Whoever came before him who is due does not wait for him.
     isHeldBack: (entry, next) =>
-      (isDrained(entry) || (entry !== claim?.group.entry && isLast(entry))) && byAge(next, claim!.group.oldest) > 0,
+      (isDrained(entry) || (entry !== claim?.group.entry && isLast(entry))) &&
+      (claim!.isYield || byAge(next, claim!.group.oldest) > 0),
   });
   for (const waiter of begin) grant.push(waiter);
   // 6 to 9
@@ -93,9 +102,7 @@ export function decide(snapshot: Snapshot): Decision {
     const victims = card.room(largest, may);
     if (!victims) return false;
     groups.list((one) => one === group);
-    // Where it is there already, those for whom it must grow.
-    const able = entry ? group.waiters.filter((one) => !card.canUse(entry, one)) : group.waiters;
-    const next = first(able, order);
+    const next = first(group.waiters, order);
     if (next) decision.swap = { for: next, victims, because: toReason(victims, mine) };
     return next !== undefined;
   };
@@ -150,18 +157,25 @@ function toDue(missing: readonly Group[], card: Card, now: number): Claim | unde
 /** 4. A higher class than all that it displaces, which would make far more of the time. */
 function toYield(missing: readonly Group[], card: Card, now: number): Claim | undefined {
   for (const group of missing.toSorted((a, b) => byTurn(a, b, now))) {
-    const from = card.drain(group.largest, (entry) => {
-      const asked = entry.group;
-      if (!asked) return true;
+    const isGain = (asked: Group, entry: Entry) => {
       const gain = group.weight / (group.loadMs + group.workMs + entry.held.loadMs);
       return (
         group.weight / group.count > asked.weight / asked.count &&
         gain > (GAIN * asked.weight) / Math.max(1, asked.workMs) &&
-        asked.dueAt - SLACK.yield * toDetour(group, entry) > now &&
-        earnedAt(group, entry) <= now
+        asked.dueAt - SLACK.yield * toDetour(group, entry) > now
       );
-    });
-    if (from?.some((entry) => entry.group)) return { group, from: new Set(from), isYield: true };
+    };
+    const from = card.drain(
+      group.largest,
+      (entry) => !entry.group || (isGain(entry.group, entry) && earnedAt(group, entry) <= now),
+    );
+    if (!from) continue;
+    // There is room for it, and what its runtime has at work keeps the slot: nothing is displaced but the next run.
+    const { runtime } = group.oldest;
+    const rivals = card.all.filter((entry) => entry.group && entry.held.runtime === runtime && !from.includes(entry));
+    const isSlot = card.runtimeSlots(runtime) < Infinity && rivals.length > 0;
+    const isKept = isSlot && rivals.every((entry) => isGain(entry.group!, entry));
+    if (isKept || from.some((entry) => entry.group)) return { group, from: new Set(from), isYield: true };
   }
   return undefined;
 }
@@ -227,6 +241,7 @@ function toWhy(
     const coming = swap?.for.model ?? card.all.find((one) => one.held.loading)?.held.model;
     return coming === undefined ? 'another model is being swapped' : `${coming} is being loaded`;
   }
-  if (claim && claim.group !== group) return `${claim.group.oldest.model} goes first: somebody has waited for it`;
+  if (claim && toKey(claim.group.oldest) !== toKey(oldest))
+    return `${claim.group.oldest.model} goes first: somebody has waited for it`;
   return card.inTheWay(oldest);
 }

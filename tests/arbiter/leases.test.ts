@@ -115,6 +115,22 @@ describe('a lease', () => {
     expect(timings.runMs(want('a'))).toBe(5000);
   });
 
+  it('that was cut off half-way teaches nothing of that either', async () => {
+    const timings = createTimings();
+    const { clock, take } = open({ timings });
+    const run = async (ms: number, how: 'whole' | 'cut') => {
+      const lease = await clock.finish(take(want('a')));
+      lease.running();
+      await clock.run(clock.now() + ms);
+      lease.release(how);
+    };
+    await run(5000, 'whole');
+    await run(100, 'cut');
+    expect(timings.runMs(want('a'))).toBe(5000);
+    await run(100, 'whole');
+    expect(timings.runMs(want('a'))).toBeLessThan(5000);
+  });
+
   it('tells what it cost: the wait for others, the swap with the load, and the run', async () => {
     const { clock, take, work } = open({ runtimes: { r: { unloadMs: 2000 } } });
     const first = await clock.finish(take(want('a')));

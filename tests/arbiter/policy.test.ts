@@ -1,5 +1,5 @@
 // What any good policy keeps to, whatever the snapshot: the budget, what must not be touched, who goes first, and that nobody waits in vain.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { decide, toKey, type Decision, type Held, type Snapshot, type Waiting } from '../../src/arbiter/policy.ts';
 
@@ -286,6 +286,28 @@ describe('decide', () => {
         expect(fits && taken(one.runtime) < slots(one.runtime).runtime, toKey(one)).toBe(false);
       }
     });
+  });
+
+  it('lets no model grow for one who has just come because another, whom it answers as it is, has waited long', () => {
+    const idle = { leases: 0, usedAt: NOW, since: NOW, loadMs: 0, loading: false, leaving: false, stuck: false };
+    const wants = { runtime: 'r', caller: 'ann', class: 'interactive' as const, runMs: 1000, loadMs: 4000 };
+    const { grant, swap } = decide({
+      now: NOW,
+      running: [],
+      budget: 10,
+      swapping: false,
+      held: [
+        { ...idle, runtime: 'r', model: 'there', footprint: 4 },
+        { ...idle, runtime: 'r', model: 'other', footprint: 4 },
+      ],
+      waiting: [
+        { ...wants, id: 1, model: 'there', footprint: 4, since: NOW - 60_000, dueAt: NOW - 30_000 },
+        { ...wants, id: 2, model: 'missing', footprint: 1, since: NOW - 40_000, dueAt: NOW - 10_000 },
+        { ...wants, id: 3, model: 'there', footprint: 7, since: NOW, dueAt: NOW + 30_000 },
+      ],
+    });
+    expect(grant.map(({ id }) => id)).toEqual([1]);
+    expect(swap?.for.id).toBe(2);
   });
 
   it('begins nothing new on what the one who is due longest waits for', () => {

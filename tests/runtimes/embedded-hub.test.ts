@@ -10,6 +10,7 @@ import { createEmbedded, type EmbeddedOptions } from '../../adapters/runtimes/em
 import { GatewayError } from '../../src/error.ts';
 import type { ProgressEvent } from '../../src/event.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
+import '../support/warm-onnx.ts';
 import { type FakeHub, openFakeHub, type Trouble } from '../support/fake-hub.ts';
 import { writeTinyEncoder } from '../support/tiny-encoder.ts';
 import { noFiles } from '../support/no-files.ts';
@@ -86,13 +87,13 @@ describe('a model of the hub', { timeout: 60_000 }, () => {
     const leavers = [new AbortController(), new AbortController()];
     const runs = leavers.map(({ signal }) => failure(ask(runtime, signal)));
     const part = join(cacheDir, ...SMOLLM.split('/'), 'onnx', 'model_quantized.onnx.part');
-    await vi.waitFor(async () => expect((await stat(part)).size).toBeGreaterThan(1_000_000), 10_000);
+    await vi.waitFor(async () => expect((await stat(part)).size).toBeGreaterThan(1_000_000), 20_000);
     leavers[0]!.abort();
     expect((await runs[0]!).code).toBe('client_closed');
     expect(hub.aborts()).toBe(0);
     leavers[1]!.abort();
     expect((await runs[1]!).code).toBe('client_closed');
-    await vi.waitFor(() => expect(hub.aborts()).toBe(1), 5000);
+    await vi.waitFor(() => expect(hub.aborts()).toBe(1), 20_000);
     hub.trouble = undefined;
     expect((await ask(runtime)).text).toContain(WHO);
     // It goes on where it was, give or take what had not reached the disk.
@@ -206,7 +207,7 @@ describe('a hub that fails', { timeout: 60_000 }, () => {
     const runtime = open();
     const abort = new AbortController();
     const waiting = failure(ask(runtime, abort.signal));
-    await vi.waitFor(() => expect(gets('/cdn/')).toHaveLength(1), 10_000);
+    await vi.waitFor(() => expect(gets('/cdn/')).toHaveLength(1), 20_000);
     expect((await ask(runtime, undefined, 'tiny-story')).text).toContain(WHO);
     abort.abort();
     await waiting;

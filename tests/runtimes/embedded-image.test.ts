@@ -15,6 +15,7 @@ import type { Input } from '../../src/capabilities/index.ts';
 import { GatewayError } from '../../src/error.ts';
 import type { RunEvent } from '../../src/event.ts';
 import type { Model, RuntimeAdapter } from '../../src/runtime.ts';
+import '../support/warm-onnx.ts';
 import { noFiles } from '../support/no-files.ts';
 
 type Asked = Partial<Input<'image.generate'>>;
@@ -158,7 +159,7 @@ describe('the picture worker', { timeout: 60_000 }, () => {
       if (event.type === 'progress') seen = await state();
     });
     expect(seen).toBe('loaded');
-    await vi.waitFor(async () => expect(await state()).toBe('ready'), 5000);
+    await vi.waitFor(async () => expect(await state()).toBe('ready'), 20_000);
     await brief.close!();
   });
 

@@ -9,6 +9,7 @@ import { openMediaTools } from '../../adapters/media/index.ts';
 import { createEmbedded, type EmbeddedOptions } from '../../adapters/runtimes/embedded/index.ts';
 import type { Model, ModelMemory, RuntimeAdapter } from '../../src/runtime.ts';
 import { testMemory } from '../conformance/memory.ts';
+import '../support/warm-onnx.ts';
 import { eventually } from '../support/eventually.ts';
 import { type FakeHub, openFakeHub } from '../support/fake-hub.ts';
 import { noFiles } from '../support/no-files.ts';
@@ -74,14 +75,10 @@ describe('embedded memory', { timeout: 60_000 }, () => {
     expect((await memory.residents(never()))[0]!.expiresAt).toBeGreaterThanOrEqual(before + 3_600_000);
     await memory.load(models['tiny-story']!, { signal: never() });
     let left = 1;
-    await eventually(
-      'the worker ended',
-      () => {
-        void memory.residents(never()).then((residents) => (left = residents.length));
-        return left === 0;
-      },
-      5000,
-    );
+    await eventually('the worker ended', () => {
+      void memory.residents(never()).then((residents) => (left = residents.length));
+      return left === 0;
+    });
   });
 
   it('unloads one of two in a worker, and leaves the other', async () => {

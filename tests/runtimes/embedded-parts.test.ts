@@ -1,5 +1,5 @@
 // The parts of the embedded runtime that can be wrong without a model noticing: sampling, and text from tokens.
-import fc from 'fast-check';
+import fc from '../support/property.ts';
 import { describe, expect, it } from 'vitest';
 import { createReader } from '../../adapters/runtimes/embedded/reader.ts';
 import { createSampler, scoreToken, seededRandom } from '../../adapters/runtimes/embedded/sampler.ts';

@@ -16,6 +16,7 @@ import { GatewayError } from '../../src/error.ts';
 import type { RunEvent } from '../../src/event.ts';
 import type { RuntimeAdapter } from '../../src/runtime.ts';
 import { testRuntime } from '../conformance/runtime.ts';
+import '../support/warm-onnx.ts';
 import { writeTinyEncoder } from '../support/tiny-encoder.ts';
 import { noFiles } from '../support/no-files.ts';
 
@@ -277,7 +278,7 @@ describe('a worker', { timeout: 60_000 }, () => {
     const brief = open({ idleMs: 50 });
     const state = async () => (await brief.models(new AbortController().signal))[0]!.state;
     await chat(brief, 'Who are you?', GREEDY);
-    await vi.waitFor(async () => expect(await state()).toBe('ready'), 5000);
+    await vi.waitFor(async () => expect(await state()).toBe('ready'), 20_000);
     expect((await chat(brief, 'Who are you?', GREEDY)).result.message.content).toBe(WHO);
     await brief.close!();
   });

@@ -9,7 +9,7 @@ import { storeCases } from './store-cases.ts';
 
 const run = promisify(execFile);
 const LONGEST_MS = 300_000;
-const OPERATIONS = '1000';
+const OPERATIONS = '600';
 
 export function testStoreOn(engine: Engine, store: StoreName): void {
   describe(`store ${store} on ${engine}`, () => {

@@ -12,7 +12,7 @@ import {
 } from './store-cases-helpers.ts';
 
 /** The order of steps is the seed's on every host: those that only host the same code run fewer. */
-const OPERATIONS = Number(process.env['HONO_AI_STORE_OPERATIONS'] ?? 3000);
+const OPERATIONS = Number(process.env['HONO_AI_STORE_OPERATIONS'] ?? 1500);
 const SEEDS = [1, 165];
 
 export const modelCases: readonly StoreCase[] = SEEDS.map((seed) =>

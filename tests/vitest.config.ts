@@ -15,10 +15,22 @@ class LongestFirst extends BaseSequencer {
 // Workers, gateways and command lines are started hundreds of times: what they load is compiled once.
 process.env['NODE_COMPILE_CACHE'] ??= new URL('../node_modules/.cache/node', import.meta.url).pathname;
 
+const ALL = 'tests/**/*.test.ts';
+/** Small, and without anything of a process to change: they load the modules once for many files, which is most of what they cost. */
+const LIGHT = [
+  'tests/{arbiter,capabilities,dialects,doctor,fakes,hardware,house,jobs,models,shelves,weights}/**/*.test.ts',
+  'tests/runtimes/!(embedded*).test.ts',
+  'tests/http/!(artifacts|inputs|large-files|multipart|streams).test.ts',
+  'tests/!(quality|surfaces).test.ts',
+];
+
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
   test: {
-    include: ['tests/**/*.test.ts'],
+    projects: [
+      { extends: true, test: { name: 'apart', include: [ALL], exclude: LIGHT } },
+      { extends: true, test: { name: 'together', include: LIGHT, isolate: false } },
+    ],
     pool: 'forks',
     maxWorkers: 4,
     sequence: { sequencer: LongestFirst },

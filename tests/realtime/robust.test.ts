@@ -226,9 +226,7 @@ describe.each(watcherEngines)('%s', (engine) => {
         socket.destroy();
       }
       await alive();
-      await expect
-        .poll(async () => (await server.stats()).watchers)
-        .toBeLessThanOrEqual(before + 1);
+      await expect.poll(async () => (await server.stats()).watchers).toBeLessThanOrEqual(before + 1);
     });
 
     it('for Socket.IO ends its connection, not the server', async () => {

@@ -1,4 +1,7 @@
 // One or several gateways on one state, for tests that stop them, set their clock or fill their disk rather than kill them blindly.
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ArtifactView } from '../../src/capabilities/file.ts';
 import type { JobView } from '../../src/jobs/view.ts';
@@ -32,6 +35,8 @@ export interface Bench {
   ended(ask: Client, id: string, ms?: number): Promise<JobView>;
   /** The n-th execution of a job, counted from 1. Throws where there is none within `ms`. */
   execution(id: string, n: number, ms?: number): Promise<Execution>;
+  /** Has it stand still, though not in the middle of a write: a process that is stopped there keeps SQLite's lock from all others. */
+  stop(seat: Seat): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -76,18 +81,27 @@ export async function openBench(env: Record<string, string> = {}): Promise<Bench
     async artifacts(ask) {
       return ((await ask('owner', '/artifacts?limit=100')).json as { data: ArtifactView[] }).data;
     },
-    async ended(ask, id, ms = 15_000) {
+    async ended(ask, id, ms = 40_000) {
       for (const end = performance.now() + ms; ; await sleep(25)) {
         const view = await read(ask, id);
         if (isTerminal(view)) return view;
         if (performance.now() > end) throw new Error(`not within ${ms} ms: the end of ${JSON.stringify(view)}`);
       }
     },
-    async execution(id, n, ms = 15_000) {
+    async execution(id, n, ms = 40_000) {
       for (const end = performance.now() + ms; ; await sleep(5)) {
         const execution = runtime.of(id)[n - 1];
         if (execution) return execution;
         if (performance.now() > end) throw new Error(`not within ${ms} ms: execution ${n} of ${id}`);
+      }
+    },
+    async stop({ process }) {
+      for (;;) {
+        process.send('SIGSTOP');
+        await sleep(20);
+        if (!isLocked(state.stateDir)) return;
+        process.send('SIGCONT');
+        await sleep(20);
       }
     },
     async close() {
@@ -101,4 +115,21 @@ export async function openBench(env: Record<string, string> = {}): Promise<Bench
     },
   };
   return bench;
+}
+
+/** Somebody is writing to a database of this folder. */
+function isLocked(folder: string): boolean {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.db'))
+    .some((name) => {
+      const db = new DatabaseSync(join(folder, name), { timeout: 0 });
+      try {
+        db.exec('BEGIN IMMEDIATE; ROLLBACK');
+        return false;
+      } catch {
+        return true;
+      } finally {
+        db.close();
+      }
+    });
 }

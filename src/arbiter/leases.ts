@@ -129,7 +129,7 @@ export function createLeases(options: LeasesOptions): Leases {
       open.delete(id);
       const usedMs = stop?.() ?? 0;
       const ranMs = endedAt - (runningAt ?? endedAt);
-      // Nor does what failed before it began.
+      // What was cut off, or failed before it began, tells nothing of how long runs take.
       if (hasBegun && how === 'whole' && !abort.signal.aborted) timings.learnRun(want, work, ranMs);
       onRan(usedMs);
       books.leave(entry);

@@ -18,7 +18,7 @@ process.env['NODE_COMPILE_CACHE'] ??= new URL('../node_modules/.cache/node', imp
 const ALL = 'tests/**/*.test.ts';
 /** Small, and without anything of a process to change: they load the modules once for many files, which is most of what they cost. */
 const LIGHT = [
-  'tests/{arbiter,capabilities,dialects,doctor,fakes,hardware,house,jobs,models,shelves,weights}/**/*.test.ts',
+  'tests/{arbiter,capabilities,dialects,doctor,fakes,hardware,jobs,models,shelves,weights}/**/*.test.ts',
   'tests/runtimes/!(embedded*).test.ts',
   'tests/http/!(artifacts|inputs|large-files|multipart|streams).test.ts',
   'tests/!(quality|surfaces).test.ts',

@@ -8,6 +8,7 @@ import { checkHouse } from '../../adapters/doctor/house.ts';
 import { openHardware } from '../../adapters/hardware/index.ts';
 import { loadConfig } from '../../adapters/settings.ts';
 import { loadMachine, openFakeSmi, openMachine, smiRow, FOREVER } from '../support/machines.ts';
+import { asNobody } from '../support/nobody.ts';
 
 const CAP = '/sys/class/drm/card1/device/hwmon/hwmon3/power1_cap';
 const opened: (() => void)[] = [];
@@ -52,16 +53,7 @@ describe('the power of the card', () => {
     const folder = smi.env['PATH']!.split(':')[0]!;
     opened.push(smi.remove);
     const sudo = (line: string) => writeFileSync(join(folder, 'sudo'), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
-    /** Root may do everything. */
-    const look = async () => {
-      const isRoot = process.getuid?.() === 0;
-      if (isRoot) process.seteuid!(65_534);
-      try {
-        return await examine({ HONO_AI_BACKGROUND_POWER_W: '150' }, {}, smi.env['PATH']);
-      } finally {
-        if (isRoot) process.seteuid!(0);
-      }
-    };
+    const look = () => asNobody(() => examine({ HONO_AI_BACKGROUND_POWER_W: '150' }, {}, smi.env['PATH']));
     chmodSync(folder, 0o777);
     sudo('exit 1');
     const refused = (await look())['card.power'];

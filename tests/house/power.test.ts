@@ -11,6 +11,7 @@ import type { LogEntry } from '../../src/http/context.ts';
 import { eventually } from '../support/eventually.ts';
 import { loadMachine, openFakeSmi, openMachine, smiRow, FOREVER, type Files } from '../support/machines.ts';
 import { createMemoryDocuments } from '../support/open-pulls.ts';
+import { asNobody } from '../support/nobody.ts';
 
 const HWMON = '/sys/class/drm/card1/device/hwmon/hwmon3';
 const CAP = `${HWMON}/power1_cap`;
@@ -181,17 +182,6 @@ describe('an AMD card', () => {
     expect(none.warnings()).toMatchObject([{ message: expect.stringContaining('cannot be set here') }]);
   });
 });
-
-/** Root may write everything. */
-async function asNobody(act: () => Promise<void>): Promise<void> {
-  if (process.getuid!() !== 0) return act();
-  process.seteuid!(65_534);
-  try {
-    await act();
-  } finally {
-    process.seteuid!(0);
-  }
-}
 
 /** It knows what its limits are, and sets them only for root. */
 const SMI = `

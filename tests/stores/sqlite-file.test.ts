@@ -20,6 +20,7 @@ import { migrations } from '../../adapters/stores/sqlite/schema.ts';
 import { ConfigError } from '../../src/config.ts';
 import { toFolder, toSmallDisk } from '../support/store-cases-files.ts';
 import { toJob, toJobs } from '../support/store-cases-helpers.ts';
+import { asNobody } from '../support/nobody.ts';
 
 /** A closed database with some jobs in it. */
 async function toDatabase(folder = toFolder()): Promise<string> {
@@ -220,17 +221,6 @@ describe('it refuses', () => {
     await expectRefusal(join(disk.folder, 'new.db'), /cannot be written/);
   });
 });
-
-/** Root may write everything. */
-async function asNobody(act: () => Promise<void>): Promise<void> {
-  if (process.getuid!() !== 0) return act();
-  process.seteuid!(65_534);
-  try {
-    await act();
-  } finally {
-    process.seteuid!(0);
-  }
-}
 
 describe('a backup', () => {
   it('made while it is used is whole', async () => {

@@ -14,7 +14,7 @@ export interface Link {
   /** Set while the data is being brought back: everybody else waits outside. */
   closed: boolean;
   /**
-   * Runs a script. Throws `storage_unavailable` within half a second where Redis does not answer (later where much is
+   * Runs a script. Throws `storage_unavailable` within two seconds where Redis does not answer (later where much is
    * sent, or may come), `storage_full` where it is full.
    */
   run<T>(name: ScriptName, args: object, texts?: readonly string[]): Promise<T>;
